@@ -1,0 +1,59 @@
+using Skiff.Apps;
+using Skiff.Models;
+using Skiff.Store;
+
+namespace Skiff.Serve;
+
+/// <summary>The apps that come along, published into an empty store at the first start, so that there is something to call.</summary>
+internal static class Samples
+{
+    private static readonly (string File, string Name)[] Artifacts =
+    [
+        ("fashion/fm_small.onnx", "fm_small"),
+        ("fashion/fm_medA.onnx", "fm_medA"),
+        ("fashion/fm_big.onnx", "fm_big"),
+        ("fashion/fm_mlp.onnx", "fm_mlp"),
+        ("digits/digits-body-without-george.onnx", "digits_body"),
+        ("digits/george-prior.json", "digits_prior"),
+        ("films/mt_item_features.onnx", "mt_item_features"),
+        ("films/mt_priors.json", "mt_priors"),
+    ];
+
+    private static readonly string[] Apps = ["fashion", "digits", "films"];
+
+    /// <summary>Where the build puts them.</summary>
+    public static string Folder => Path.Combine(AppContext.BaseDirectory, "samples");
+
+    public static async Task PublishAsync(string folder, ModelStore store, IEnumerable<string> tenants, CancellationToken cancellation)
+    {
+        var publisher = new Publisher(store, ModelLimits.Default);
+        foreach (var tenant in tenants)
+        {
+            if ((await store.NamesAsync(tenant, ArtifactKind.App, cancellation)).Count > 0) continue;
+            foreach (var (file, name) in Artifacts)
+            {
+                await publisher.PushAsync(tenant, await File.ReadAllBytesAsync(Path.Combine(folder, file), cancellation), name, ModelStore.Live, cancellation);
+            }
+            foreach (var app in Apps) await publisher.PushAppAsync(tenant, await File.ReadAllBytesAsync(Path.Combine(folder, app, "app.json"), cancellation), cancellation);
+        }
+    }
+
+    /// <summary>A line that calls an app, for pasting into a shell; null for apps that aren't ours.</summary>
+    public static string? Curl(App app, string address, bool needsKey)
+    {
+        var key = needsKey ? " -H \"Authorization: Bearer $SKIFF_KEY\"" : "";
+        var body = app.Name switch
+        {
+            "fashion" or "digits" => $"@{Relative(Path.Combine(Folder, app.Name, "request.json"))}",
+            "films" => """'{"user":"u1","input":[42]}'""",
+            _ => null,
+        };
+        return body is null ? null : $"curl -s {address}/apps/{app.Name}/predict{key} -d {body}";
+    }
+
+    private static string Relative(string path)
+    {
+        var relative = Path.GetRelativePath(Environment.CurrentDirectory, path);
+        return relative.StartsWith("..", StringComparison.Ordinal) ? path : relative;
+    }
+}

@@ -1,0 +1,170 @@
+using System.Security.Cryptography;
+using Microsoft.AspNetCore.Hosting.Server;
+using Microsoft.AspNetCore.Hosting.Server.Features;
+using Microsoft.AspNetCore.Http.Features;
+using Skiff.Embedded;
+using Skiff.Models;
+using Skiff.Serving;
+using Skiff.Store;
+
+namespace Skiff.Serve;
+
+/// <summary>Everything in one process on embedded stores: Kestrel, the engine, and the loops that learn and watch.</summary>
+public sealed class Server : IAsyncDisposable
+{
+    private readonly WebApplication _web;
+    private readonly SqliteStateStore _state;
+    private readonly SqliteFeedbackQueue _queue;
+    private readonly FileStream _lock;
+    private readonly CancellationTokenSource _stopping = new();
+    private readonly Task _loops;
+
+    private Server(WebApplication web, Engine engine, SqliteStateStore state, SqliteFeedbackQueue queue, FileStream @lock)
+    {
+        (_web, Engine, _state, _queue, _lock) = (web, engine, state, queue, @lock);
+        _loops = Task.WhenAll(Task.Run(() => engine.Worker.RunAsync(_stopping.Token)), Task.Run(() => engine.WatchAsync(_stopping.Token)));
+    }
+
+    public Engine Engine { get; }
+
+    /// <summary>Where it listens, ports filled in.</summary>
+    public IReadOnlyList<string> Addresses => [.. _web.Services.GetRequiredService<IServer>().Features.GetRequiredFeature<IServerAddressesFeature>().Addresses];
+
+    /// <summary>Opens the stores, publishes the samples into an empty one, loads the apps and starts to listen.</summary>
+    /// <param name="samples">Folder of the sample apps; null for none.</param>
+    /// <exception cref="StoreException">A store can't be opened, or another server uses the data folder.</exception>
+    /// <exception cref="IOException">An address can't be listened on.</exception>
+    public static async Task<Server> StartAsync(Settings settings, string? samples, CancellationToken cancellation)
+    {
+        var @lock = LockData(settings.Data);
+        SqliteStateStore? state = null;
+        SqliteFeedbackQueue? queue = null;
+        try
+        {
+            var objects = new FileObjectStore(settings.ModelStore);
+            state = new SqliteStateStore(settings.State);
+            queue = new SqliteFeedbackQueue(settings.Queue);
+            var web = Build(settings);
+            var engine = new Engine(new EngineParts
+            {
+                Objects = objects,
+                State = state,
+                Queue = queue,
+                Keys = settings.Keys,
+                Secrets = settings.Secrets ?? [KeptSecret(settings.Data)],
+                Models = new ModelHostOptions { MemoryBytes = settings.ModelMemoryBytes },
+                Logging = web.Services.GetRequiredService<ILoggerFactory>(),
+            });
+            engine.Map(web);
+            if (samples is not null) await Samples.PublishAsync(samples, engine.Store, settings.Keys.Tenants, cancellation);
+            await WarmAsync(engine, settings.Keys.Tenants, web.Logger, cancellation);
+            await web.StartAsync(cancellation);
+            return new Server(web, engine, state, queue, @lock);
+        }
+        catch
+        {
+            if (queue is not null) await queue.DisposeAsync();
+            state?.Dispose();
+            await @lock.DisposeAsync();
+            throw;
+        }
+    }
+
+    /// <summary>Serves until the process is told to stop (Ctrl-C, SIGTERM); returns when the last request is answered.</summary>
+    public Task WaitForShutdownAsync(CancellationToken cancellation) => _web.WaitForShutdownAsync(cancellation);
+
+    /// <summary>Answers what has begun, learns what is in the queue, and closes the stores.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        await _web.StopAsync();
+        await _web.DisposeAsync();
+        await _stopping.CancelAsync();
+        await _loops;
+        Engine.Models.UnloadAll();
+        await _queue.DisposeAsync();
+        _state.Dispose();
+        await _lock.DisposeAsync();
+        _stopping.Dispose();
+    }
+
+    private static WebApplication Build(Settings settings)
+    {
+        var builder = WebApplication.CreateSlimBuilder();
+        builder.WebHost.UseUrls(settings.Urls);
+        builder.WebHost.ConfigureKestrel(kestrel =>
+        {
+            kestrel.AddServerHeader = false;
+            kestrel.Limits.MaxRequestBodySize = settings.MaxBodyBytes;
+        });
+        builder.Logging.ClearProviders();
+        builder.Logging.AddSimpleConsole(console => console.SingleLine = true);
+        builder.Logging.SetMinimumLevel(LogLevel.Warning);
+        builder.Logging.AddFilter("Skiff", LogLevel.Information);
+        // A port in use is reported once, in one line, by whoever started us.
+        builder.Logging.AddFilter("Microsoft.Extensions.Hosting.Internal.Host", LogLevel.None);
+        return builder.Build();
+    }
+
+    /// <summary>Loads what the apps need, so that the first requests find it warm. An app that can't be loaded doesn't keep the others from starting.</summary>
+    private static async Task WarmAsync(Engine engine, IEnumerable<string> tenants, ILogger log, CancellationToken cancellation)
+    {
+        foreach (var tenant in tenants)
+        {
+            foreach (var name in await engine.Apps.NamesAsync(tenant, cancellation))
+            {
+                try
+                {
+                    var app = await engine.Apps.GetAsync(tenant, name, cancellation);
+                    var models = app.Document.Cascade.Select(stage => stage.Model);
+                    if (app.Document.Head is { } head) models = models.Append(head.Features);
+                    foreach (var model in models) (await engine.Models.AcquireAsync(tenant, model, null, cancellation)).Dispose();
+                }
+                catch (Exception e) when (e is RequestException or StoreException)
+                {
+                    log.LogError("app {App} of tenant {Tenant} is not ready: {Error}", name, tenant, e.Message);
+                }
+            }
+        }
+    }
+
+    private static FileStream LockData(string data)
+    {
+        try
+        {
+            Directory.CreateDirectory(data);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new StoreException($"can't use '{data}' as data folder: {e.Message}", e);
+        }
+        try
+        {
+            return new FileStream(Path.Combine(data, "serve.lock"), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new StoreException($"can't lock the data folder '{data}': {e.Message}. Is another server using it? Choose one with --data DIR", e);
+        }
+    }
+
+    /// <summary>The secret that seals decisions, made at the first start and readable by its owner only.</summary>
+    private static string KeptSecret(string data)
+    {
+        var path = Path.Combine(data, "secret");
+        try
+        {
+            if (File.Exists(path) && File.ReadAllText(path).Trim() is { Length: >= 16 } kept) return kept;
+            var secret = Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(32));
+            var temporary = path + ".new";
+            var options = new FileStreamOptions { Mode = FileMode.Create, Access = FileAccess.Write };
+            if (!OperatingSystem.IsWindows()) options.UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite;
+            using (var writer = new StreamWriter(temporary, options)) writer.Write(secret);
+            File.Move(temporary, path, overwrite: true);
+            return secret;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new StoreException($"can't keep the secret in '{path}': {e.Message}", e);
+        }
+    }
+}

@@ -1,0 +1,136 @@
+using System.Threading.Channels;
+using Microsoft.Data.Sqlite;
+using Skiff.Feedback;
+using Skiff.Store;
+
+namespace Skiff.Embedded;
+
+/// <summary>
+/// The embedded queue: one SQLite file with <c>synchronous=FULL</c>. One task writes, and everybody who sends while it syncs shares the next transaction (group commit),
+/// so a sync is paid by many. One reader follows the sequence; what it received stays in the file until it is completed, and comes again after a restart.
+/// </summary>
+public sealed class SqliteFeedbackQueue : IFeedbackQueue, IAsyncDisposable
+{
+    private const string Schema = "CREATE TABLE IF NOT EXISTS messages (seq INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL)";
+    private const int MostPerCommit = 1024;
+
+    private readonly string _path;
+    private readonly SqliteConnection _connection; // used by the writer's task only
+    private readonly SqliteConnection _reading; // used by the receiver only
+    private readonly SqliteCommand _insert;
+    private readonly SqliteCommand _delete;
+    private readonly SqliteCommand _select;
+    private readonly Channel<Work> _work = Channel.CreateUnbounded<Work>(new UnboundedChannelOptions { SingleReader = true });
+    private readonly SemaphoreSlim _arrived = new(1);
+    private readonly Task _writer;
+    private long _received;
+
+    /// <exception cref="StoreException">The file can't be opened or written.</exception>
+    public SqliteFeedbackQueue(string path)
+    {
+        _path = path;
+        _connection = Database.Open(path, "FULL", Schema);
+        _reading = Database.Open(path, "FULL", Schema);
+        _insert = Database.Prepare(_connection, "INSERT INTO messages (body) VALUES ($body)", "$body");
+        _delete = Database.Prepare(_connection, "DELETE FROM messages WHERE seq = $seq", "$seq");
+        _select = Database.Prepare(_reading, "SELECT seq, body FROM messages WHERE seq > $after ORDER BY seq LIMIT $most", "$after", "$most");
+        _writer = Task.Run(WriteAsync);
+    }
+
+    public async ValueTask SendAsync(IReadOnlyList<FeedbackMessage> messages, CancellationToken cancellation)
+    {
+        cancellation.ThrowIfCancellationRequested();
+        await EnqueueAsync(new Work([.. messages.Select(message => message.Serialize())], []));
+    }
+
+    public async ValueTask CompleteAsync(IReadOnlyList<ReceivedFeedback> messages, CancellationToken cancellation) =>
+        await EnqueueAsync(new Work([], [.. messages.Select(message => message.Receipt)]));
+
+    public async ValueTask<IReadOnlyList<ReceivedFeedback>> ReceiveAsync(int most, CancellationToken cancellation)
+    {
+        while (true)
+        {
+            await _arrived.WaitAsync(cancellation);
+            var received = Read(most);
+            if (received.Count == 0) continue;
+            // There may be more than was asked for; and a signal too many costs one look.
+            Signal();
+            return received;
+        }
+    }
+
+    /// <summary>Writes what was sent so far and closes the file.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        _work.Writer.TryComplete();
+        await _writer;
+        foreach (var item in new IDisposable[] { _insert, _delete, _select, _connection, _reading }) item.Dispose();
+    }
+
+    private List<ReceivedFeedback> Read(int most) => Database.Guard(_path, () =>
+    {
+        var received = new List<ReceivedFeedback>();
+        using var reader = _select.Bind(_received, most).ExecuteReader();
+        while (reader.Read())
+        {
+            _received = reader.GetInt64(0);
+            received.Add(new ReceivedFeedback(_received, FeedbackMessage.Deserialize(reader.GetFieldValue<byte[]>(1))));
+        }
+        return received;
+    });
+
+    private void Signal()
+    {
+        // Zero or one: the receiver reads whatever there is.
+        if (_arrived.CurrentCount == 0) _arrived.Release();
+    }
+
+    private async Task EnqueueAsync(Work work)
+    {
+        if (!_work.Writer.TryWrite(work)) throw new StoreException("the queue is closed: the server is stopping");
+        await work.Done.Task;
+    }
+
+    private async Task WriteAsync()
+    {
+        var batch = new List<Work>();
+        while (await _work.Reader.WaitToReadAsync())
+        {
+            batch.Clear();
+            var size = 0;
+            while (size < MostPerCommit && _work.Reader.TryRead(out var work))
+            {
+                batch.Add(work);
+                size += work.Bodies.Length + work.Completed.Length;
+            }
+            try
+            {
+                Commit(batch);
+                Signal();
+                foreach (var work in batch) work.Done.SetResult();
+            }
+            catch (StoreException e)
+            {
+                foreach (var work in batch) work.Done.SetException(e);
+            }
+        }
+    }
+
+    private void Commit(List<Work> batch) => Database.Guard(_path, () =>
+    {
+        using var transaction = _connection.BeginTransaction();
+        _insert.Transaction = _delete.Transaction = transaction;
+        foreach (var work in batch)
+        {
+            foreach (var body in work.Bodies) _insert.Bind(body).ExecuteNonQuery();
+            foreach (var receipt in work.Completed) _delete.Bind(receipt).ExecuteNonQuery();
+        }
+        transaction.Commit();
+        return true;
+    });
+
+    private sealed record Work(byte[][] Bodies, long[] Completed)
+    {
+        public TaskCompletionSource Done { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    }
+}

@@ -1,0 +1,107 @@
+using Skiff.Cascades;
+using Skiff.Models;
+using Skiff.Personalization;
+using Skiff.Store;
+
+namespace Skiff.Apps;
+
+/// <summary>A published app, checked against the models it names: an immutable snapshot that requests run on.</summary>
+public sealed class App
+{
+    private readonly Dictionary<string, int> _labels;
+
+    private App(string tenant, Manifest manifest, AppDocument document, Head? head, Cascade? cascade)
+    {
+        Tenant = tenant;
+        Version = manifest.Version;
+        Document = document;
+        Head = head;
+        Cascade = cascade;
+        DataTypes.TryParse(document.Input.Type, out var type);
+        InputType = type;
+        RowElements = (int)Shapes.Count(document.Input.Shape);
+        _labels = document.Labels.Select((label, index) => (label, index)).ToDictionary(pair => pair.label, pair => pair.index);
+    }
+
+    public string Tenant { get; }
+    public int Version { get; }
+    public AppDocument Document { get; }
+    public string Name => Document.Name;
+    public DataType InputType { get; }
+
+    /// <summary>Elements of one row of the input.</summary>
+    public int RowElements { get; }
+
+    public Cascade? Cascade { get; }
+    public Head? Head { get; }
+
+    /// <returns>The index of a label by its name, or -1.</returns>
+    public int LabelIndex(string name) => _labels.GetValueOrDefault(name, -1);
+
+    /// <summary>Reads a published app and makes it ready to run.</summary>
+    /// <exception cref="FormatException">The document is invalid or does not fit its models.</exception>
+    public static async Task<App> LoadAsync(string tenant, Manifest manifest, ModelStore store, ModelHost models, TimeProvider time, CancellationToken cancellation)
+    {
+        var (document, head) = await ReadAsync(tenant, await store.ContentAsync(tenant, manifest, cancellation), store, cancellation);
+        var stages = document.Cascade.Select(stage => new Stage(stage.Model, stage.Gate)).ToList();
+        return new App(tenant, manifest, document, head, stages.Count == 0 ? null : new Cascade(stages, models, time));
+    }
+
+    /// <summary>Reads an app document and checks that its models are in the store, take its input and give what it needs.</summary>
+    /// <exception cref="FormatException">The document is invalid or does not fit its models.</exception>
+    public static async Task<(AppDocument Document, Head? Head)> ReadAsync(string tenant, byte[] content, ModelStore store, CancellationToken cancellation)
+    {
+        var document = AppDocument.Parse(content);
+        foreach (var stage in document.Cascade)
+        {
+            var model = await LiveAsync(tenant, ArtifactKind.Model, stage.Model, store, cancellation);
+            CheckInput(document, model);
+            var classes = model.Outputs[0].Shape is { Length: 2 } shape ? shape[1] : -2;
+            AppDocument.Require(model.Outputs[0].Type == DataType.Fp32 && (classes == document.Labels.Count || classes == -1),
+                $"the first output of model '{stage.Model}' is {model.Outputs[0]}; an app of {document.Labels.Count} labels needs FP32 [-1,{document.Labels.Count}]");
+        }
+        return (document, document.Head is null ? null : await LoadHeadAsync(tenant, document, document.Head, store, cancellation));
+    }
+
+    private static async Task<Head> LoadHeadAsync(string tenant, AppDocument app, HeadDocument head, ModelStore store, CancellationToken cancellation)
+    {
+        var features = await LiveAsync(tenant, ArtifactKind.Model, head.Features, store, cancellation);
+        CheckInput(app, features);
+        AppDocument.Require(features.Outputs[0].Type == DataType.Fp32 && features.Outputs[0].Shape is [_, > 0],
+            $"the first output of feature model '{head.Features}' is {features.Outputs[0]}; a head needs FP32 [-1,d] with d fixed");
+        var width = (int)features.Outputs[0].Shape[1];
+        var outputs = head.Kind == HeadKind.Classes ? app.Labels.Count : 1;
+        if (head.Prior is null) return Head.WithoutPrior(head, width, outputs);
+        var manifest = await LiveAsync(tenant, ArtifactKind.Prior, head.Prior, store, cancellation);
+        var prior = Prior.Parse(await store.ContentAsync(tenant, manifest, cancellation));
+        AppDocument.Require(prior.Dimensions == width || prior.Dimensions == width + 1,
+            $"prior '{head.Prior}' has {prior.Dimensions} dimensions; feature model '{head.Features}' gives {width}, so it takes {width}, or {width + 1} with a constant 1");
+        AppDocument.Require(prior.Outputs == outputs, $"prior '{head.Prior}' has {prior.Outputs} outputs; the app needs {outputs}");
+        try
+        {
+            return Head.FromPrior(head, width, manifest.Version, prior);
+        }
+        catch (ArgumentException e)
+        {
+            throw new FormatException($"prior '{head.Prior}' can't be used: {e.Message}", e);
+        }
+    }
+
+    private static async Task<Manifest> LiveAsync(string tenant, ArtifactKind kind, string name, ModelStore store, CancellationToken cancellation)
+    {
+        var what = kind.ToString().ToLowerInvariant();
+        var version = await store.ResolveAsync(tenant, kind, name, ModelStore.Live, cancellation)
+            ?? throw new FormatException($"{what} '{name}' has no live version in the store: publish it with 'skiff push FILE --name {name} --alias live' first");
+        return await store.ManifestAsync(tenant, kind, name, version, cancellation)
+            ?? throw new StoreException($"version {version} of {what} '{name}' is missing in {store.Location}");
+    }
+
+    private static void CheckInput(AppDocument app, Manifest model)
+    {
+        var wanted = $"{app.Input.Type} {Shapes.Format([-1, .. app.Input.Shape])}";
+        AppDocument.Require(model.Inputs.Count == 1, $"model '{model.Name}' takes {model.Inputs.Count} inputs; an app's model takes one, {wanted}");
+        var input = model.Inputs[0];
+        AppDocument.Require(input.Type.WireName() == app.Input.Type && input.Shape.Length > 0 && input.Shape[0] == -1 && input.Takes([1, .. app.Input.Shape]),
+            $"model '{model.Name}' takes {input}; the app's input needs {wanted}");
+    }
+}

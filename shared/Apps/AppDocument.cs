@@ -1,0 +1,168 @@
+using System.Text.Json;
+using System.Text.Json.Serialization;
+using Skiff.Cascades;
+using Skiff.Models;
+using Skiff.Store;
+
+namespace Skiff.Apps;
+
+/// <summary>
+/// What callers ask, as the document that is published says it. Fields that are not known are refused: a typing error must not become a default.
+/// Optional fields have setters, not initialisers: generated deserialization would overwrite their defaults.
+/// </summary>
+public sealed record AppDocument
+{
+    public required string Name { get; init; }
+    public required InputDocument Input { get; init; }
+
+    /// <summary>Names of the classes, in the order of the model's scores; none for a regression.</summary>
+    public IReadOnlyList<string> Labels { get; set; } = [];
+
+    /// <summary>The latency that the app aims at, in ms.</summary>
+    public double ObjectiveMs { get; set; } = 20;
+
+    /// <summary>What is answered, marked as the default, when nothing better can be had in time.</summary>
+    public DefaultDocument Default { get; set; } = new();
+
+    /// <summary>Whether answers may come from the prediction cache.</summary>
+    public bool Cache { get; set; }
+
+    public DecisionStorage Decisions { get; set; } = DecisionStorage.Sealed;
+
+    /// <summary>From the cheapest to the heaviest; every stage but the last has a gate.</summary>
+    public IReadOnlyList<StageDocument> Cascade { get; set; } = [];
+
+    public HeadDocument? Head { get; set; }
+
+    /// <exception cref="FormatException">The document is not a valid app; the message names the field and what it takes.</exception>
+    public static AppDocument Parse(ReadOnlySpan<byte> json)
+    {
+        AppDocument app;
+        try
+        {
+            app = JsonSerializer.Deserialize(json, AppJson.Default.AppDocument) ?? throw new FormatException("the app document is null");
+        }
+        catch (JsonException e)
+        {
+            throw new FormatException($"not a valid app document: {e.Message}", e);
+        }
+        app.Validate();
+        return app;
+    }
+
+    private void Validate()
+    {
+        Names.Check("app", Name);
+        Require(Input.Name is { Length: > 0 }, "'input.name' is missing");
+        Require(DataTypes.TryParse(Input.Type, out var type) && type is not (DataType.Bytes or DataType.Bf16),
+            $"'input.type' is '{Input.Type}': it takes one of BOOL, UINT8 to UINT64, INT8 to INT64, FP16, FP32, FP64");
+        Require(Input.Shape.All(dimension => dimension > 0) && Shapes.Count(Input.Shape) is > 0 and <= 1 << 24,
+            "'input.shape' takes positive dimensions, at most 16,777,216 elements a row, without the rows themselves");
+        Require(ObjectiveMs > 0, $"'objective_ms' is {ObjectiveMs}: it takes a positive number of milliseconds");
+        Require(Labels.Distinct().Count() == Labels.Count, "'labels' names a class twice");
+        Require(Cascade.Count > 0 || Head is not null, "an app needs a 'cascade', a 'head', or both");
+        Require(Decisions == DecisionStorage.Sealed, "'decisions' takes \"sealed\"");
+        for (var i = 0; i < Cascade.Count; i++)
+        {
+            Names.Check("model", Cascade[i].Model);
+            var isLast = i == Cascade.Count - 1;
+            Require(isLast || Cascade[i].Gate is not null, $"stage {i} of 'cascade' has no 'gate': every stage but the last needs one, or it would answer everything");
+            Require(!isLast || Cascade[i].Gate is null, "the last stage of 'cascade' has a 'gate': there is nobody left to ask");
+            Require(Cascade[i].Gate is not { At: < 0 or > 1 }, $"the gate of stage {i} is at {Cascade[i].Gate?.At}: it takes a confidence from 0 to 1");
+        }
+        Require(Cascade.Count == 0 || Labels.Count > 1, "a 'cascade' needs 'labels', one for each of the model's scores");
+        Head?.Validate(this);
+    }
+
+    internal static void Require(bool holds, string otherwise)
+    {
+        if (!holds) throw new FormatException(otherwise);
+    }
+}
+
+public sealed record InputDocument
+{
+    public required string Name { get; init; }
+    public required string Type { get; init; }
+
+    /// <summary>Of one row.</summary>
+    public long[] Shape { get; set; } = [];
+}
+
+public sealed record DefaultDocument
+{
+    public int? Label { get; init; }
+    public double? Output { get; init; }
+}
+
+/// <summary>Where what was decided waits for its feedback.</summary>
+public enum DecisionStorage
+{
+    /// <summary>In its own id, encrypted.</summary>
+    Sealed,
+
+    /// <summary>In the state store.</summary>
+    Stored,
+}
+
+/// <summary>Where a stage's model runs.</summary>
+public enum Tier
+{
+    Function,
+
+    /// <summary>On the provisioned tier where there is one, otherwise here.</summary>
+    Heavy,
+}
+
+public sealed record StageDocument
+{
+    public required string Model { get; init; }
+    public Gate? Gate { get; set; }
+    public Tier Tier { get; set; }
+}
+
+public enum HeadKind
+{
+    Classes,
+    Regression,
+}
+
+/// <summary>The personal head.</summary>
+public sealed record HeadDocument
+{
+    /// <summary>The model whose first output is φ.</summary>
+    public required string Features { get; init; }
+
+    public required HeadKind Kind { get; init; }
+
+    /// <summary>The population's head that users start from; without one they start from nothing.</summary>
+    public string? Prior { get; set; }
+
+    /// <summary>κ in P₀ = (κ G)⁻¹: how stubborn the prior is.</summary>
+    public double PriorStrength { get; set; } = 1;
+
+    /// <summary>γ; 1 = every example counts for ever.</summary>
+    public double Forgetting { get; set; } = 1;
+
+    internal void Validate(AppDocument app)
+    {
+        Names.Check("model", Features);
+        if (Prior is not null) Names.Check("prior", Prior);
+        AppDocument.Require(PriorStrength > 0, $"'head.prior_strength' is {PriorStrength}: it takes a positive number");
+        AppDocument.Require(Forgetting == 1, $"'head.forgetting' is {Forgetting}: it takes 1");
+        AppDocument.Require(Kind != HeadKind.Classes || app.Labels.Count > 1, "a head of kind 'classes' needs 'labels'");
+        AppDocument.Require(Kind != HeadKind.Regression || (app.Labels.Count == 0 && app.Cascade.Count == 0), "a head of kind 'regression' takes neither 'labels' nor a 'cascade'");
+    }
+}
+
+[JsonSourceGenerationOptions(
+    PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower,
+    UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow,
+    RespectNullableAnnotations = true,
+    UseStringEnumConverter = true,
+    Converters = [typeof(SnakeCaseEnum<GateOn>), typeof(SnakeCaseEnum<DecisionStorage>), typeof(SnakeCaseEnum<Tier>), typeof(SnakeCaseEnum<HeadKind>)])]
+[JsonSerializable(typeof(AppDocument))]
+internal sealed partial class AppJson : JsonSerializerContext;
+
+internal sealed class SnakeCaseEnum<T>() : JsonStringEnumConverter<T>(JsonNamingPolicy.SnakeCaseLower, allowIntegerValues: false)
+    where T : struct, Enum;

@@ -1,0 +1,90 @@
+using Skiff.Models;
+using Skiff.Personalization;
+using Skiff.Store;
+
+namespace Skiff.Apps;
+
+/// <summary>What is wrong with a file that somebody wants to publish.</summary>
+public sealed class PublishException(string message) : Exception(message);
+
+/// <summary>Publishes models, priors and apps, after trying them: what can't be loaded and run here never becomes a version.</summary>
+public sealed class Publisher(ModelStore store, ModelLimits limits)
+{
+    private static readonly string By = $"skiff {Product.Version}";
+
+    /// <summary>Publishes an ONNX model, or, if the content is JSON, a prior.</summary>
+    /// <param name="alias">The alias to move to the new version; null moves none, except that a name's first version becomes <c>live</c>.</param>
+    /// <exception cref="PublishException">The content is neither, or can't be loaded and run.</exception>
+    public async Task<(Manifest Manifest, string? Alias)> PushAsync(string tenant, byte[] content, string name, string? alias, CancellationToken cancellation)
+    {
+        Names.Check("model", name);
+        if (alias is not null) Names.Check("alias", alias);
+        var isJson = content.AsSpan().TrimStart(" \t\r\n"u8) is [(byte)'{', ..];
+        var manifest = isJson ? DescribePrior(name, content) : DescribeModel(name, content);
+        return await PublishAsync(tenant, manifest, content, alias, cancellation);
+    }
+
+    /// <summary>Publishes an app document, which becomes live.</summary>
+    /// <exception cref="PublishException">The document is invalid, or does not fit the models in the store.</exception>
+    public async Task<(Manifest Manifest, string? Alias)> PushAppAsync(string tenant, byte[] content, CancellationToken cancellation)
+    {
+        try
+        {
+            var manifest = Start(ArtifactKind.App, AppDocument.Parse(content).Name);
+            await App.ReadAsync(tenant, content, store, cancellation);
+            return await PublishAsync(tenant, manifest, content, ModelStore.Live, cancellation);
+        }
+        catch (FormatException e)
+        {
+            throw new PublishException(e.Message);
+        }
+    }
+
+    private async Task<(Manifest Manifest, string? Alias)> PublishAsync(string tenant, Manifest manifest, byte[] content, string? alias, CancellationToken cancellation)
+    {
+        var published = await store.PublishAsync(tenant, manifest, content, cancellation);
+        alias ??= published.Parent is null ? ModelStore.Live : null;
+        if (alias is not null) await store.MoveAliasAsync(tenant, published.Kind, published.Name, alias, published.Version, cancellation);
+        return (published, alias);
+    }
+
+    private Manifest DescribeModel(string name, byte[] content)
+    {
+        try
+        {
+            var inspected = OnnxFile.Inspect(content, limits);
+            var session = ModelSession.Load(content, inspected);
+            try
+            {
+                session.Warm();
+            }
+            finally
+            {
+                session.Leave();
+            }
+            var metadata = new Dictionary<string, string>(inspected.Metadata);
+            if (inspected.Producer.Length > 0) metadata["producer"] = inspected.Producer;
+            return Start(ArtifactKind.Model, name) with { Inputs = inspected.Inputs, Outputs = inspected.Outputs, Metadata = metadata };
+        }
+        catch (Exception e) when (e is ModelRejectedException or ModelFailedException)
+        {
+            throw new PublishException(e.Message);
+        }
+    }
+
+    private static Manifest DescribePrior(string name, byte[] content)
+    {
+        try
+        {
+            var prior = Prior.Parse(content);
+            return Start(ArtifactKind.Prior, name) with { Metadata = new Dictionary<string, string> { ["dimensions"] = $"{prior.Dimensions}", ["outputs"] = $"{prior.Outputs}" } };
+        }
+        catch (FormatException e)
+        {
+            throw new PublishException(e.Message);
+        }
+    }
+
+    /// <summary>What the store does not fill in itself.</summary>
+    private static Manifest Start(ArtifactKind kind, string name) => new() { Kind = kind, Name = name, By = By, Version = 0, Sha256 = "", Bytes = 0, Created = default };
+}

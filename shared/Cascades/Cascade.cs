@@ -1,0 +1,118 @@
+using System.Numerics.Tensors;
+using Skiff.Models;
+using Tensor = Skiff.Models.Tensor;
+
+namespace Skiff.Cascades;
+
+/// <summary>A stage: a model, and the gate that lets its answers out. The last stage needs none.</summary>
+public sealed record Stage(string Model, Gate? Gate);
+
+/// <summary>What a cascade says about one row.</summary>
+public sealed class StageAnswer
+{
+    /// <summary>Index of the stage that answered; -1 when none did in time.</summary>
+    public int Stage { get; set; } = -1;
+
+    /// <summary>K class probabilities of that stage.</summary>
+    public float[] Probabilities { get; set; } = [];
+
+    /// <summary>Why a later stage did not have its say, although this one said "I don't know": <c>deadline</c> or <c>unavailable</c>; null when all is well.</summary>
+    public string? CutShort { get; set; }
+
+    /// <summary>The confidence each stage had that ran on this row, in order.</summary>
+    public List<float> Confidences { get; } = [];
+}
+
+/// <summary>A stage as it ran for one request: which version, on how many rows, for how long.</summary>
+public readonly record struct StageRun(int Stage, int Version, int Rows, TimeSpan Duration);
+
+/// <summary>
+/// Runs cheap models first and hands on the rows they are not sure of (IDK cascades, Wang et al. 2017). Rows of one request leave at different stages.
+/// </summary>
+public sealed class Cascade(IReadOnlyList<Stage> stages, ModelHost models, TimeProvider time)
+{
+    /// <param name="input">All rows, shape [N, …]; the buffer is extended by what later stages need.</param>
+    /// <param name="deadline">A timestamp after which no further stage is begun; <see cref="long.MaxValue"/> for none.</param>
+    /// <returns>An answer for each row, in order, and what ran.</returns>
+    /// <exception cref="RequestException">The first stage can't run.</exception>
+    public async ValueTask<(StageAnswer[] Answers, List<StageRun> Runs)> RunAsync(
+        string tenant, TensorBuffer buffer, Tensor input, long deadline, CancellationToken cancellation)
+    {
+        var rows = (int)input.Shape[0];
+        var answers = new StageAnswer[rows];
+        for (var i = 0; i < rows; i++) answers[i] = new StageAnswer();
+        var runs = new List<StageRun>(stages.Count);
+        var open = Enumerable.Range(0, rows).ToArray();
+        for (var stage = 0; stage < stages.Count && open.Length > 0; stage++)
+        {
+            var cut = time.GetTimestamp() >= deadline ? "deadline" : null;
+            if (cut is null)
+            {
+                try
+                {
+                    using var lease = await models.AcquireAsync(tenant, stages[stage].Model, null, cancellation);
+                    open = RunStage(stage, lease, buffer, stage == 0 ? input : Gather(buffer, input, open), open, answers, runs);
+                    continue;
+                }
+                catch (RequestException e) when (stage > 0 && e.Refusal == Refusal.Unavailable)
+                {
+                    cut = "unavailable";
+                }
+            }
+            foreach (var row in open) answers[row].CutShort = cut;
+            break;
+        }
+        return (answers, runs);
+    }
+
+    /// <returns>The rows that the stage would not answer.</returns>
+    private int[] RunStage(int stage, ModelLease lease, TensorBuffer buffer, Tensor input, int[] rows, StageAnswer[] answers, List<StageRun> runs)
+    {
+        var started = time.GetTimestamp();
+        using var outputs = RunModel(lease, buffer, input);
+        var took = time.GetTimestamp() - started;
+        lease.Statistics.Ran(rows.Length, took);
+        runs.Add(new StageRun(stage, lease.Manifest.Version, rows.Length, time.GetElapsedTime(started)));
+
+        var scores = outputs.Floats(0);
+        var classes = scores.Length / rows.Length;
+        var isLast = stage == stages.Count - 1;
+        var unsure = new List<int>(isLast ? 0 : rows.Length);
+        for (var i = 0; i < rows.Length; i++)
+        {
+            var answer = answers[rows[i]];
+            answer.Stage = stage;
+            if (answer.Probabilities.Length != classes) answer.Probabilities = new float[classes];
+            TensorPrimitives.SoftMax(scores.Slice(i * classes, classes), answer.Probabilities);
+            var gate = stages[stage].Gate;
+            answer.Confidences.Add(gate?.Confidence(answer.Probabilities) ?? TensorPrimitives.Max<float>(answer.Probabilities));
+            if (!isLast && gate is not null && !gate.Answers(answer.Probabilities)) unsure.Add(rows[i]);
+        }
+        return [.. unsure];
+    }
+
+    private static ModelOutputs RunModel(ModelLease lease, TensorBuffer buffer, Tensor input)
+    {
+        try
+        {
+            return lease.Session.Run(buffer, [input]);
+        }
+        catch (ModelFailedException e)
+        {
+            lease.Statistics.Failed(0);
+            throw RequestException.Unavailable($"model '{lease.Manifest.Name}' failed to run: {e.Message}");
+        }
+    }
+
+    private static Tensor Gather(TensorBuffer buffer, Tensor input, int[] rows)
+    {
+        var rowBytes = input.Length / (int)input.Shape[0];
+        var tensor = new Tensor { Name = input.Name, Type = input.Type, Shape = [rows.Length, .. input.Shape.AsSpan(1)], Length = rows.Length * rowBytes };
+        tensor.Offset = buffer.Allocate(tensor.Length);
+        for (var i = 0; i < rows.Length; i++)
+        {
+            buffer.Span(input.Offset + rows[i] * rowBytes, rowBytes).CopyTo(buffer.Span(tensor.Offset + i * rowBytes, rowBytes));
+        }
+        return tensor;
+    }
+}

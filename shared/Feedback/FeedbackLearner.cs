@@ -1,0 +1,139 @@
+using System.Numerics.Tensors;
+using Microsoft.Extensions.Logging;
+using Skiff.Apps;
+using Skiff.Models;
+using Skiff.Monitoring;
+using Skiff.Personalization;
+
+namespace Skiff.Feedback;
+
+/// <summary>
+/// Turns a batch of feedback into heads: groups it by user, drops what was accepted before, applies the rest in order and commits each user's head together with the
+/// feedback it was learnt from. Run twice on the same messages it changes nothing the second time.
+/// </summary>
+public sealed class FeedbackLearner(AppHost apps, IStateStore state, FeedbackStatistics statistics, ILogger<FeedbackLearner> log)
+{
+    private const int MostAttempts = 10;
+
+    /// <exception cref="Store.StoreException">The state can't be read or written: nothing is lost, try again.</exception>
+    public async Task LearnAsync(IReadOnlyList<FeedbackMessage> messages, CancellationToken cancellation)
+    {
+        IReadOnlyList<IGrouping<UserKey, FeedbackMessage>> open = [.. messages.GroupBy(message => new UserKey(message.Tenant, message.App, message.User))];
+        for (var attempt = 1; open.Count > 0; attempt++)
+        {
+            if (attempt > MostAttempts) throw new Store.StoreException($"the heads of {open.Count} users were changed by others {MostAttempts} times in a row");
+            var seen = await FindSeenAsync(open, cancellation);
+            var commits = new List<UserCommit>(open.Count);
+            var sources = new List<IGrouping<UserKey, FeedbackMessage>>(open.Count);
+            foreach (var group in open)
+            {
+                var fresh = group.Where(message => seen.Add((group.Key.Tenant, group.Key.App, message.FeedbackId))).ToList();
+                statistics.AddDuplicates(group.Count() - fresh.Count);
+                if (fresh.Count == 0) continue;
+                commits.Add(await ApplyAsync(group.Key, fresh, cancellation));
+                sources.Add(group);
+            }
+            var done = await state.CommitAsync(commits, cancellation);
+            Count(commits.Where((_, i) => done[i]));
+            open = [.. sources.Where((_, i) => !done[i])];
+        }
+    }
+
+    private void Count(IEnumerable<UserCommit> done)
+    {
+        var accepted = done.SelectMany(commit => commit.Accepted).ToList();
+        var learnt = accepted.Count(feedback => feedback.Learnt);
+        statistics.AddLearnt(learnt);
+        statistics.AddKept(accepted.Count - learnt);
+    }
+
+    private async Task<HashSet<(string, string, string)>> FindSeenAsync(IReadOnlyList<IGrouping<UserKey, FeedbackMessage>> groups, CancellationToken cancellation)
+    {
+        var seen = new HashSet<(string, string, string)>();
+        foreach (var app in groups.GroupBy(group => (group.Key.Tenant, group.Key.App)))
+        {
+            var ids = app.SelectMany(group => group).Select(message => message.FeedbackId).ToHashSet();
+            foreach (var id in await state.FindAcceptedAsync(app.Key.Tenant, app.Key.App, ids, cancellation)) seen.Add((app.Key.Tenant, app.Key.App, id));
+        }
+        return seen;
+    }
+
+    private async Task<UserCommit> ApplyAsync(UserKey user, List<FeedbackMessage> messages, CancellationToken cancellation)
+    {
+        var (head, reason) = await FindHeadAsync(user, cancellation);
+        if (head is null)
+        {
+            return new UserCommit { User = user, ExpectedTag = null, Head = null, Accepted = [.. messages.Select(message => new AcceptedFeedback(message, false, reason))] };
+        }
+        var current = await state.ReadHeadAsync(user, cancellation);
+        var learning = new Learning(head, current, messages[0].FeaturesVersion);
+        var accepted = messages.Select(message => learning.Apply(message)).ToList();
+        return new UserCommit { User = user, ExpectedTag = current?.Weights.Tag, Head = learning.Result(), Accepted = accepted };
+    }
+
+    private async Task<(Head? Head, string? Reason)> FindHeadAsync(UserKey user, CancellationToken cancellation)
+    {
+        if (user.User.Length == 0) return (null, "no user");
+        try
+        {
+            var app = await apps.GetAsync(user.Tenant, user.App, cancellation);
+            return (app.Head, app.Head is null ? "no head" : null);
+        }
+        catch (RequestException e)
+        {
+            // The feedback was accepted, so it is kept; a replay learns it when the app is back.
+            log.LogWarning("feedback for app {App} of tenant {Tenant} is kept and not learnt: {Error}", user.App, user.Tenant, e.Message);
+            return (null, "no app");
+        }
+    }
+
+    /// <summary>A head while a batch is applied to it.</summary>
+    private sealed class Learning(Head head, HeadState? current, int featuresVersion)
+    {
+        private readonly float[] _weights = [.. current?.Weights.Weights ?? head.InitialWeights];
+        private readonly float[] _covariance = [.. current?.Covariance ?? head.InitialCovariance];
+        private readonly float[] _scratch = new float[head.Dimensions];
+        private readonly float[] _residuals = new float[head.Outputs];
+        private readonly int _featuresVersion = current?.Weights.FeaturesVersion ?? featuresVersion;
+        private readonly double _offset = current?.Weights.Offset ?? head.Offset;
+        private long _updates = current?.Weights.Updates ?? 0;
+        private bool _changed;
+
+        public AcceptedFeedback Apply(FeedbackMessage message)
+        {
+            if (Refuse(message) is { } reason) return new AcceptedFeedback(message, false, reason);
+            var target = _residuals.AsSpan();
+            target.Clear();
+            if (message.Label is { } label) target[label] = 1;
+            else target[0] = (float)(message.Value!.Value - _offset);
+            if (message.Base.Length > 0) TensorPrimitives.Subtract(target, message.BaseValues, target);
+            RidgeHead.Update(_weights, _covariance, message.FeatureValues, target, _scratch);
+            _updates++;
+            _changed = true;
+            return new AcceptedFeedback(message, true, null);
+        }
+
+        public HeadState? Result() => !_changed ? null : new HeadState(
+            new HeadWeights
+            {
+                FeaturesVersion = _featuresVersion,
+                PriorVersion = current?.Weights.PriorVersion ?? head.PriorVersion,
+                Updates = _updates,
+                Weights = _weights,
+                Offset = _offset,
+                Tag = "",
+            },
+            _covariance);
+
+        /// <summary>Why a message can't be learnt by this head: it would spoil it, or the app has changed its shape since.</summary>
+        private string? Refuse(FeedbackMessage message)
+        {
+            if (message.FeaturesVersion != _featuresVersion) return $"features of version {message.FeaturesVersion}, the head is of version {_featuresVersion}";
+            if (message.Features.Length != head.Dimensions * sizeof(float)) return "features of another length";
+            if (_weights.Length != head.Dimensions * head.Outputs || _covariance.Length != RidgeHead.PackedLength(head.Dimensions)) return "a head of another shape";
+            if (message.Base.Length != 0 && message.Base.Length != head.Outputs * sizeof(float)) return "a base of another length";
+            if (head.Document.Kind == HeadKind.Classes ? message.Label is null || message.Label >= head.Outputs : message.Value is null) return "no label or value for this head";
+            return message.FeatureValues.ContainsNotFinite() || message.BaseValues.ContainsNotFinite() ? "features that are not finite" : null;
+        }
+    }
+}

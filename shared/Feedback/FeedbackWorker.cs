@@ -1,0 +1,95 @@
+using Microsoft.Extensions.Logging;
+using Skiff.Personalization;
+using Skiff.Store;
+
+namespace Skiff.Feedback;
+
+/// <summary>
+/// Where the host is long-lived: takes feedback from the queue and has it learnt, until it is stopped. A message leaves the queue only after its effect has been flushed,
+/// so that neither a crash nor a loss of power loses it; until then it may come again, which the learner notices.
+/// </summary>
+public sealed class FeedbackWorker(IFeedbackQueue queue, FeedbackLearner learner, IStateStore state, PendingFeedback pending, TimeProvider time, ILogger<FeedbackWorker> log)
+{
+    private const int BatchSize = 512;
+
+    // How many learnt messages may wait in the queue for the flush that lets them go: it costs a sync, they cost their space.
+    private const int FlushEvery = 4096;
+    private static readonly TimeSpan LongestPause = TimeSpan.FromSeconds(5);
+
+    private readonly List<ReceivedFeedback> _learnt = [];
+
+    /// <summary>Works until cancelled.</summary>
+    public async Task RunAsync(CancellationToken cancellation)
+    {
+        while (!cancellation.IsCancellationRequested)
+        {
+            IReadOnlyList<ReceivedFeedback> batch;
+            try
+            {
+                batch = await queue.ReceiveAsync(BatchSize, cancellation);
+            }
+            catch (OperationCanceledException)
+            {
+                break;
+            }
+            await LearnAsync(batch, cancellation);
+            if (_learnt.Count >= FlushEvery) await TryFlushAsync(cancellation);
+        }
+        await TryFlushAsync(CancellationToken.None);
+    }
+
+    /// <summary>Learns a batch, for as long as it takes the store to come back.</summary>
+    private async Task LearnAsync(IReadOnlyList<ReceivedFeedback> batch, CancellationToken cancellation)
+    {
+        var pause = TimeSpan.FromMilliseconds(50);
+        while (true)
+        {
+            try
+            {
+                await learner.LearnAsync([.. batch.Select(received => received.Message)], CancellationToken.None);
+                _learnt.AddRange(batch);
+                foreach (var received in batch) pending.Remove(new UserKey(received.Message.Tenant, received.Message.App, received.Message.User));
+                return;
+            }
+            catch (StoreException e)
+            {
+                log.LogError("feedback waits in the queue: {Error}", e.Message);
+            }
+            catch (Exception e) when (batch.Count == 1)
+            {
+                // A message that we can't process, though we accepted it: it must not hold up the others. It stays in the queue for the next start.
+                log.LogError(e, "feedback {Receipt} can't be processed", batch[0].Receipt);
+                return;
+            }
+            catch (Exception)
+            {
+                foreach (var received in batch) await LearnAsync([received], cancellation);
+                return;
+            }
+            try
+            {
+                await Task.Delay(pause, time, cancellation);
+            }
+            catch (OperationCanceledException)
+            {
+                return;
+            }
+            pause = pause * 2 < LongestPause ? pause * 2 : LongestPause;
+        }
+    }
+
+    private async Task TryFlushAsync(CancellationToken cancellation)
+    {
+        try
+        {
+            await state.FlushAsync(cancellation);
+            await queue.CompleteAsync(_learnt, cancellation);
+            _learnt.Clear();
+        }
+        catch (Exception e) when (e is StoreException or OperationCanceledException)
+        {
+            // They stay in the queue; coming again they change nothing.
+            log.LogWarning("learnt feedback stays in the queue for now: {Error}", e.Message);
+        }
+    }
+}

@@ -1,0 +1,339 @@
+using System.Collections.Concurrent;
+using Microsoft.Extensions.Logging;
+using Skiff.Monitoring;
+using Skiff.Store;
+
+namespace Skiff.Models;
+
+public sealed record ModelHostOptions
+{
+    /// <summary>What loaded sessions may take together, as <see cref="ModelHost.EstimateBytes"/> counts it.</summary>
+    public long MemoryBytes { get; init; } = 2L << 30;
+
+    /// <summary>How old an alias may be when it is used: a moved alias is seen within this time and the new version's load.</summary>
+    public TimeSpan AliasInterval { get; init; } = TimeSpan.FromSeconds(1);
+
+    /// <summary>How long a version that failed to load is left alone before the next attempt.</summary>
+    public TimeSpan RetryFailedAfter { get; init; } = TimeSpan.FromSeconds(5);
+
+    public ModelLimits Limits { get; init; } = ModelLimits.Default;
+}
+
+/// <summary>A session in use: dispose it when the outputs are read.</summary>
+public readonly struct ModelLease(ModelVersion version, ModelSession session) : IDisposable
+{
+    public ModelSession Session { get; } = session;
+    public Manifest Manifest => version.Manifest;
+    public ModelStatistics Statistics => version.Statistics;
+
+    public void Dispose() => Session.Leave();
+}
+
+/// <summary>
+/// The models of this process. A model is loaded when it is first asked for, by one of however many ask at once; sessions live under a memory budget and the least recently
+/// used goes first; a moved alias is noticed in the background, the new version loaded and run once, and only then swapped in. If that fails, the old version stays.
+/// </summary>
+public sealed class ModelHost(ModelStore store, ModelHostOptions options, TimeProvider time, ILogger<ModelHost> log)
+{
+    private readonly ConcurrentDictionary<(string Tenant, string Name), ServedModel> _models = new();
+    private readonly Lock _budget = new();
+    private readonly List<ModelVersion> _loaded = []; // guarded by _budget
+    private long _used; // guarded by _budget
+
+    /// <summary>Bytes that sessions take now, of <see cref="ModelHostOptions.MemoryBytes"/>.</summary>
+    public long UsedBytes
+    {
+        get
+        {
+            lock (_budget) return _used;
+        }
+    }
+
+    /// <summary>What a session is counted as: the runtime holds the weights twice at worst, as stored and as packed for its kernels.</summary>
+    public static long EstimateBytes(long modelBytes) => 2 * modelBytes + (1 << 20);
+
+    /// <summary>Leases a model's session, loading it first if need be.</summary>
+    /// <param name="version">A version, or null for the one that <c>live</c> names.</param>
+    /// <exception cref="RequestException">The model or version is unknown, was unloaded, or can't be loaded.</exception>
+    public ValueTask<ModelLease> AcquireAsync(string tenant, string name, int? version, CancellationToken cancellation)
+    {
+        if (_models.TryGetValue((tenant, name), out var model))
+        {
+            if (IsDue(model)) _ = RefreshAsync(model);
+            var wanted = version is { } number ? model.Versions.GetValueOrDefault(number) : model.Live;
+            if (!model.Unloaded && wanted is not null && TryLease(wanted, out var lease)) return ValueTask.FromResult(lease);
+        }
+        return AcquireSlowAsync(tenant, name, version, cancellation);
+    }
+
+    /// <returns>A version's manifest without loading it; for null, of the version that answers now.</returns>
+    public async Task<Manifest> DescribeAsync(string tenant, string name, int? version, CancellationToken cancellation)
+    {
+        var model = await FindAsync(tenant, name, cancellation);
+        return (await VersionAsync(model, version, cancellation)).Manifest;
+    }
+
+    /// <summary>Loads a model, also one that was unloaded, at the version that <c>live</c> names now.</summary>
+    public async Task LoadAsync(string tenant, string name, CancellationToken cancellation)
+    {
+        var model = await FindAsync(tenant, name, cancellation);
+        model.Unloaded = false;
+        await RefreshAsync(model, retryFailed: true).WaitAsync(cancellation);
+        if (model.SwapError is { } error) throw RequestException.Unavailable(error);
+        (await AcquireAsync(tenant, name, null, cancellation)).Dispose();
+    }
+
+    /// <summary>Frees a model's memory and refuses requests for it until it is loaded again. Requests that have begun finish.</summary>
+    public async Task UnloadAsync(string tenant, string name, CancellationToken cancellation)
+    {
+        var model = await FindAsync(tenant, name, cancellation);
+        model.Unloaded = true;
+        foreach (var version in model.Versions.Values) Evict(version);
+    }
+
+    /// <summary>Looks at every alias that is due. Long-lived hosts call it now and then, so that a push is noticed without traffic.</summary>
+    public Task RefreshDueAsync() => Task.WhenAll(_models.Values.Where(IsDue).Select(model => RefreshAsync(model)));
+
+    /// <summary>Every model of a tenant, its versions and their state.</summary>
+    public async Task<IReadOnlyList<ModelState>> IndexAsync(string tenant, CancellationToken cancellation)
+    {
+        var states = new List<ModelState>();
+        foreach (var name in await store.NamesAsync(tenant, ArtifactKind.Model, cancellation))
+        {
+            _models.TryGetValue((tenant, name), out var model);
+            var live = model?.Live?.Manifest.Version ?? await store.ResolveAsync(tenant, ArtifactKind.Model, name, ModelStore.Live, cancellation);
+            foreach (var number in await store.VersionsAsync(tenant, ArtifactKind.Model, name, cancellation))
+            {
+                var version = model?.Versions.GetValueOrDefault(number);
+                var loaded = version?.Session is not null && model is { Unloaded: false };
+                var reason = model is { Unloaded: true } ? "unloaded" : version?.Error ?? (loaded ? "" : "not loaded; the first request loads it");
+                states.Add(new ModelState(name, number, number == live, loaded, reason));
+            }
+        }
+        return states;
+    }
+
+    /// <summary>Statistics of the versions that have served since this process started.</summary>
+    public IEnumerable<(string Tenant, Manifest Manifest, ModelStatistics Statistics)> Statistics() =>
+        from model in _models
+        from version in model.Value.Versions
+        select (model.Key.Tenant, version.Value.Manifest, version.Value.Statistics);
+
+    /// <summary>Frees everything. Leases that are still out free theirs when they end.</summary>
+    public void UnloadAll()
+    {
+        foreach (var model in _models.Values)
+        {
+            model.Unloaded = true;
+            foreach (var version in model.Versions.Values) Evict(version);
+        }
+    }
+
+    private async ValueTask<ModelLease> AcquireSlowAsync(string tenant, string name, int? version, CancellationToken cancellation)
+    {
+        var model = await FindAsync(tenant, name, cancellation);
+        while (true)
+        {
+            if (model.Unloaded)
+            {
+                throw RequestException.Unavailable($"model '{name}' was unloaded; POST /v2/repository/models/{name}/load loads it again");
+            }
+            var wanted = await VersionAsync(model, version, cancellation);
+            await LoadOnceAsync(wanted, retryFailed: false).WaitAsync(cancellation);
+            // Between load and lease the session may have been evicted for another one: then it is loaded again.
+            if (TryLease(wanted, out var lease)) return lease;
+        }
+    }
+
+    private bool TryLease(ModelVersion version, out ModelLease lease)
+    {
+        if (version.Session is { } session && session.TryEnter())
+        {
+            version.LastUsed = time.GetTimestamp();
+            lease = new ModelLease(version, session);
+            return true;
+        }
+        lease = default;
+        return false;
+    }
+
+    private async Task<ServedModel> FindAsync(string tenant, string name, CancellationToken cancellation)
+    {
+        if (_models.TryGetValue((tenant, name), out var known)) return known;
+        // Only what the store has is remembered, or callers could fill the memory with names.
+        var versions = Names.IsValid(name) ? await store.VersionsAsync(tenant, ArtifactKind.Model, name, cancellation) : [];
+        if (versions.Count == 0) throw RequestException.NotFound($"unknown model '{name}'; POST /v2/repository/index lists the models");
+        return _models.GetOrAdd((tenant, name), key => new ServedModel(key.Tenant, key.Name));
+    }
+
+    private async Task<ModelVersion> VersionAsync(ServedModel model, int? version, CancellationToken cancellation)
+    {
+        if (version is null && model.Live is { } live) return live;
+        var number = version
+            ?? await store.ResolveAsync(model.Tenant, ArtifactKind.Model, model.Name, ModelStore.Live, cancellation)
+            ?? throw RequestException.NotFound($"model '{model.Name}' has no live version: ask for a version, or move the alias 'live' to one");
+        var found = await VersionAsync(model, number, cancellation);
+        if (version is null) Interlocked.CompareExchange(ref model.Live, found, null);
+        return found;
+    }
+
+    private async Task<ModelVersion> VersionAsync(ServedModel model, int number, CancellationToken cancellation)
+    {
+        if (model.Versions.TryGetValue(number, out var known)) return known;
+        var manifest = await store.ManifestAsync(model.Tenant, ArtifactKind.Model, model.Name, number, cancellation);
+        if (manifest is null)
+        {
+            var versions = await store.VersionsAsync(model.Tenant, ArtifactKind.Model, model.Name, cancellation);
+            throw RequestException.NotFound($"model '{model.Name}' has no version {number}; it has {string.Join(", ", versions)}");
+        }
+        return model.Versions.GetOrAdd(number, _ => new ModelVersion(model.Tenant, manifest));
+    }
+
+    /// <summary>The task of the one load that everybody waits for.</summary>
+    private Task LoadOnceAsync(ModelVersion version, bool retryFailed)
+    {
+        lock (version)
+        {
+            if (version.Session is not null) return Task.CompletedTask;
+            if (version.Loading is { IsCompleted: false } underWay) return underWay;
+            if (version.Error is { } error && !retryFailed && time.GetElapsedTime(version.FailedAt) < options.RetryFailedAfter)
+            {
+                return Task.FromException(RequestException.Unavailable(error));
+            }
+            return version.Loading = Task.Run(() => LoadAsync(version));
+        }
+    }
+
+    private async Task LoadAsync(ModelVersion version)
+    {
+        var manifest = version.Manifest;
+        try
+        {
+            var content = await store.ContentAsync(version.Tenant, manifest, CancellationToken.None);
+            var inspected = OnnxFile.Inspect(content, options.Limits);
+            MakeRoom(version, EstimateBytes(content.Length));
+            try
+            {
+                var session = ModelSession.Load(content, inspected);
+                session.Warm();
+                version.Error = null;
+                version.LastUsed = time.GetTimestamp();
+                version.Session = session;
+            }
+            catch
+            {
+                Forget(version);
+                throw;
+            }
+            log.LogInformation("loaded model {Model} version {Version} of tenant {Tenant}", manifest.Name, manifest.Version, version.Tenant);
+        }
+        catch (Exception e) when (e is StoreException or ModelRejectedException or ModelFailedException or RequestException)
+        {
+            version.Error = $"model '{manifest.Name}' version {manifest.Version} can't be loaded: {e.Message}";
+            version.FailedAt = time.GetTimestamp();
+            log.LogError("{Error}", version.Error);
+            throw RequestException.Unavailable(version.Error);
+        }
+    }
+
+    private void MakeRoom(ModelVersion version, long bytes)
+    {
+        lock (_budget)
+        {
+            if (bytes > options.MemoryBytes)
+            {
+                throw RequestException.Unavailable($"it needs {bytes >> 20} MiB and the memory budget for models is {options.MemoryBytes >> 20} MiB (SKIFF_MODEL_MEMORY_MB)");
+            }
+            while (_used + bytes > options.MemoryBytes)
+            {
+                // One that is still loading has no session to give up: then the budget is exceeded for a moment rather than a request refused.
+                if (_loaded.Where(other => other.Session is not null).MinBy(other => other.LastUsed) is not { } oldest) break;
+                Evict(oldest);
+            }
+            version.Bytes = bytes;
+            _used += bytes;
+            _loaded.Add(version);
+        }
+    }
+
+    private void Evict(ModelVersion version)
+    {
+        ModelSession? session;
+        lock (_budget)
+        {
+            session = Interlocked.Exchange(ref version.Session, null);
+            if (session is not null) Forget(version);
+        }
+        session?.Leave();
+    }
+
+    private void Forget(ModelVersion version)
+    {
+        lock (_budget)
+        {
+            if (_loaded.Remove(version)) _used -= version.Bytes;
+        }
+    }
+
+    private bool IsDue(ServedModel model) => time.GetElapsedTime(Volatile.Read(ref model.CheckedAt)) >= options.AliasInterval;
+
+    private async Task RefreshAsync(ServedModel model, bool retryFailed = false)
+    {
+        if (Interlocked.Exchange(ref model.Checking, 1) == 1 && !retryFailed) return;
+        try
+        {
+            Volatile.Write(ref model.CheckedAt, time.GetTimestamp());
+            if (model.Unloaded) return;
+            var number = await store.ResolveAsync(model.Tenant, ArtifactKind.Model, model.Name, ModelStore.Live, CancellationToken.None);
+            if (number is null || number == model.Live?.Manifest.Version)
+            {
+                model.SwapError = null;
+                return;
+            }
+            var next = await VersionAsync(model, number.Value, CancellationToken.None);
+            await LoadOnceAsync(next, retryFailed);
+            var previous = Interlocked.Exchange(ref model.Live, next);
+            model.SwapError = null;
+            if (previous is not null && previous != next) Evict(previous);
+        }
+        catch (Exception e) when (e is RequestException or StoreException)
+        {
+            model.SwapError = e.Message;
+        }
+        finally
+        {
+            Volatile.Write(ref model.Checking, 0);
+        }
+    }
+
+    /// <summary>A model that has been asked for: which version answers, and the versions that were ever used.</summary>
+    private sealed class ServedModel(string tenant, string name)
+    {
+        public readonly string Tenant = tenant;
+        public readonly string Name = name;
+        public readonly ConcurrentDictionary<int, ModelVersion> Versions = new();
+        public ModelVersion? Live;
+        public long CheckedAt;
+        public int Checking;
+        public volatile bool Unloaded;
+        public volatile string? SwapError;
+    }
+}
+
+/// <summary>A version in this process, loaded or not. Only <see cref="ModelHost"/> changes it.</summary>
+public sealed class ModelVersion(string tenant, Manifest manifest)
+{
+    public string Tenant { get; } = tenant;
+    public Manifest Manifest { get; } = manifest;
+    public ModelStatistics Statistics { get; } = new();
+
+    internal ModelSession? Session;
+    internal Task? Loading;
+    internal volatile string? Error;
+    internal long FailedAt;
+    internal long LastUsed;
+    internal long Bytes;
+}
+
+/// <summary>A line of the repository's index.</summary>
+public sealed record ModelState(string Name, int Version, bool IsLive, bool IsLoaded, string Reason);

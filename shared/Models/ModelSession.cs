@@ -1,0 +1,158 @@
+using System.Buffers.Binary;
+using Microsoft.ML.OnnxRuntime;
+using Microsoft.ML.OnnxRuntime.Tensors;
+using Session = Microsoft.ML.OnnxRuntime.InferenceSession;
+
+namespace Skiff.Models;
+
+/// <summary>The runtime refused a model or failed to run it; the message is the runtime's own.</summary>
+public sealed class ModelFailedException(string message, Exception? inner = null) : Exception(message, inner);
+
+/// <summary>
+/// A loaded model: a session of the ONNX Runtime, counted by its users, so that it can be replaced or evicted under load and its native memory is freed
+/// when the last of them has left. Runs may overlap.
+/// </summary>
+public sealed class ModelSession
+{
+    private readonly Session _session;
+    private readonly RunOptions _runOptions = new();
+    private readonly string[] _inputNames;
+    private readonly string[] _outputNames;
+    private int _users = 1;
+
+    private ModelSession(Session session, TensorSpec[] inputs, TensorSpec[] outputs)
+    {
+        _session = session;
+        Inputs = inputs;
+        Outputs = outputs;
+        _inputNames = [.. inputs.Select(input => input.Name)];
+        _outputNames = [.. outputs.Select(output => output.Name)];
+    }
+
+    public IReadOnlyList<TensorSpec> Inputs { get; }
+
+    public IReadOnlyList<TensorSpec> Outputs { get; }
+
+    /// <summary>Loads a model from its bytes (never from a path) after <see cref="OnnxFile.Inspect"/> let it pass.</summary>
+    /// <exception cref="ModelFailedException">The runtime refuses it.</exception>
+    public static ModelSession Load(byte[] model, OnnxFile inspected)
+    {
+        try
+        {
+            using var options = new Microsoft.ML.OnnxRuntime.SessionOptions
+            {
+                // One thread a run: functions have few cores and many requests, and a spinning pool costs both.
+                IntraOpNumThreads = 1,
+                InterOpNumThreads = 1,
+                GraphOptimizationLevel = GraphOptimizationLevel.ORT_ENABLE_ALL,
+                LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_ERROR,
+            };
+            return new ModelSession(new Session(model, options), [.. inspected.Inputs], [.. inspected.Outputs]);
+        }
+        catch (OnnxRuntimeException e)
+        {
+            throw new ModelFailedException(e.Message, e);
+        }
+    }
+
+    /// <summary>Joins the users, unless the last one has already left.</summary>
+    public bool TryEnter()
+    {
+        var users = Volatile.Read(ref _users);
+        while (users > 0)
+        {
+            var seen = Interlocked.CompareExchange(ref _users, users + 1, users);
+            if (seen == users) return true;
+            users = seen;
+        }
+        return false;
+    }
+
+    /// <summary>Leaves; the last to leave frees the native memory. The loader counts as one user until it lets go.</summary>
+    public void Leave()
+    {
+        if (Interlocked.Decrement(ref _users) != 0) return;
+        _session.Dispose();
+        _runOptions.Dispose();
+        NativeMemoryTrim.Run();
+    }
+
+    /// <summary>
+    /// Runs the model once. Inputs must be all of <see cref="Inputs"/>, in order, of their types and shapes; they are read in place.
+    /// </summary>
+    /// <exception cref="ModelFailedException">The runtime failed, for example on shapes that don't fit each other.</exception>
+    public ModelOutputs Run(TensorBuffer buffer, ReadOnlySpan<Tensor> inputs)
+    {
+        var values = new OrtValue[inputs.Length];
+        try
+        {
+            for (var i = 0; i < inputs.Length; i++) values[i] = ToOrtValue(buffer, inputs[i]);
+            return new ModelOutputs(Outputs, _session.Run(_runOptions, _inputNames, values, _outputNames));
+        }
+        catch (OnnxRuntimeException e)
+        {
+            throw new ModelFailedException(e.Message, e);
+        }
+        finally
+        {
+            foreach (var value in values) value?.Dispose();
+        }
+    }
+
+    /// <summary>Runs the model once on zeros, each free dimension 1: what a first request would pay, paid before it comes.</summary>
+    /// <exception cref="ModelFailedException">The model can't run.</exception>
+    public void Warm()
+    {
+        var buffer = new TensorBuffer();
+        var inputs = new Tensor[Inputs.Count];
+        for (var i = 0; i < inputs.Length; i++)
+        {
+            var spec = Inputs[i];
+            var tensor = new Tensor { Name = spec.Name, Type = spec.Type, Shape = [.. spec.Shape.Select(dimension => Math.Max(dimension, 1))] };
+            // An empty string is its length, four zero bytes, so zeros serve for every type.
+            var size = spec.Type == DataType.Bytes ? sizeof(uint) : spec.Type.Size();
+            tensor.Length = checked((int)(Shapes.Count(tensor.Shape) * size));
+            tensor.Offset = buffer.Allocate(tensor.Length);
+            buffer.Span(tensor.Offset, tensor.Length).Clear();
+            inputs[i] = tensor;
+        }
+        Run(buffer, inputs).Dispose();
+    }
+
+    private static OrtValue ToOrtValue(TensorBuffer buffer, Tensor tensor)
+    {
+        if (tensor.Type != DataType.Bytes)
+        {
+            return OrtValue.CreateTensorValueWithData(
+                OrtMemoryInfo.DefaultInstance, ElementType(tensor.Type), tensor.Shape, buffer.Address(tensor.Offset), tensor.Length);
+        }
+        var strings = OrtValue.CreateTensorWithEmptyStrings(OrtAllocator.DefaultInstance, tensor.Shape);
+        var rest = (ReadOnlySpan<byte>)buffer.Span(tensor.Offset, tensor.Length);
+        for (var i = 0; !rest.IsEmpty; i++)
+        {
+            var length = (int)BinaryPrimitives.ReadUInt32LittleEndian(rest);
+            strings.StringTensorSetElementAt(rest.Slice(sizeof(uint), length), i);
+            rest = rest[(sizeof(uint) + length)..];
+        }
+        return strings;
+    }
+
+    private static TensorElementType ElementType(DataType type) => type switch
+    {
+        DataType.Bool => TensorElementType.Bool,
+        DataType.UInt8 => TensorElementType.UInt8,
+        DataType.UInt16 => TensorElementType.UInt16,
+        DataType.UInt32 => TensorElementType.UInt32,
+        DataType.UInt64 => TensorElementType.UInt64,
+        DataType.Int8 => TensorElementType.Int8,
+        DataType.Int16 => TensorElementType.Int16,
+        DataType.Int32 => TensorElementType.Int32,
+        DataType.Int64 => TensorElementType.Int64,
+        DataType.Fp16 => TensorElementType.Float16,
+        DataType.Fp32 => TensorElementType.Float,
+        DataType.Fp64 => TensorElementType.Double,
+        DataType.Bf16 => TensorElementType.BFloat16,
+        DataType.Bytes => TensorElementType.String,
+        _ => throw new ArgumentOutOfRangeException(nameof(type)),
+    };
+}

@@ -1,0 +1,26 @@
+namespace Skiff.Monitoring;
+
+/// <summary>What became of feedback in this process.</summary>
+public sealed class FeedbackStatistics
+{
+    private long _accepted;
+    private long _learnt;
+    private long _kept;
+    private long _duplicates;
+
+    public long Accepted => Volatile.Read(ref _accepted);
+    public long Learnt => Volatile.Read(ref _learnt);
+
+    /// <summary>Kept, but no head changed by it.</summary>
+    public long Kept => Volatile.Read(ref _kept);
+
+    public long Duplicates => Volatile.Read(ref _duplicates);
+
+    public void AddAccepted(long count) => Interlocked.Add(ref _accepted, count);
+
+    public void AddLearnt(long count) => Interlocked.Add(ref _learnt, count);
+
+    public void AddKept(long count) => Interlocked.Add(ref _kept, count);
+
+    public void AddDuplicates(long count) => Interlocked.Add(ref _duplicates, count);
+}

@@ -1,0 +1,68 @@
+using System.Globalization;
+using System.Text;
+using Skiff.Models;
+
+namespace Skiff.Monitoring;
+
+/// <summary>The metrics of this process in Prometheus' text format, under the names that dashboards of other inference servers already use, with histograms.</summary>
+public sealed class Metrics(ModelHost models, FeedbackStatistics feedback, TimeProvider time)
+{
+    /// <param name="tenant">Whose models are shown.</param>
+    public string Write(string tenant)
+    {
+        var text = new StringBuilder();
+        var all = models.Statistics().Where(entry => entry.Tenant == tenant)
+            .Select(entry => (Labels: $"model=\"{entry.Manifest.Name}\",version=\"{entry.Manifest.Version}\"", entry.Statistics)).ToList();
+
+        Family("nv_inference_request_success", "counter", "Requests answered", s => s.Success);
+        Family("nv_inference_request_failure", "counter", "Requests refused or failed", s => s.Failure);
+        Family("nv_inference_count", "counter", "Rows inferred", s => s.Rows);
+        Family("nv_inference_exec_count", "counter", "Runs of the session", s => s.Executions);
+        Family("nv_inference_request_duration_us", "counter", "Time of answered requests", s => Microseconds(s.SuccessTicks));
+        Family("nv_inference_compute_input_duration_us", "counter", "Time spent decoding", s => Microseconds(s.InputTicks));
+        Family("nv_inference_compute_infer_duration_us", "counter", "Time spent running the model", s => Microseconds(s.RunTicks));
+        Family("nv_inference_compute_output_duration_us", "counter", "Time spent encoding and sending", s => Microseconds(s.OutputTicks));
+
+        Head("skiff_request_duration_seconds", "histogram", "Time from arrival to answer");
+        foreach (var (labels, statistics) in all) AppendHistogram(text, "skiff_request_duration_seconds", labels, statistics.RequestSeconds);
+
+        Single("skiff_model_memory_bytes", "gauge", "Memory that loaded models are counted as", models.UsedBytes);
+        Single("skiff_feedback_accepted_total", "counter", "Feedback made durable", feedback.Accepted);
+        Single("skiff_feedback_learnt_total", "counter", "Feedback that changed a head", feedback.Learnt);
+        Single("skiff_feedback_kept_total", "counter", "Feedback kept without changing a head", feedback.Kept);
+        Single("skiff_feedback_duplicate_total", "counter", "Feedback that had been accepted before", feedback.Duplicates);
+        Single("dotnet_gc_allocated_bytes_total", "counter", "Managed memory allocated", GC.GetTotalAllocatedBytes());
+        Single("process_resident_memory_bytes", "gauge", "Resident memory", Environment.WorkingSet);
+        Single("process_cpu_seconds_total", "counter", "Processor time", Environment.CpuUsage.TotalTime.TotalSeconds);
+        return text.ToString();
+
+        void Head(string name, string type, string help) => text.Append($"# HELP {name} {help}\n# TYPE {name} {type}\n");
+
+        void Family(string name, string type, string help, Func<ModelStatistics, double> value)
+        {
+            Head(name, type, help);
+            foreach (var (labels, statistics) in all) text.Append(CultureInfo.InvariantCulture, $"{name}{{{labels}}} {value(statistics)}\n");
+        }
+
+        void Single(string name, string type, string help, double value)
+        {
+            Head(name, type, help);
+            text.Append(CultureInfo.InvariantCulture, $"{name} {value}\n");
+        }
+    }
+
+    private static void AppendHistogram(StringBuilder text, string name, string labels, Histogram histogram)
+    {
+        var counts = histogram.Counts();
+        var sum = 0L;
+        for (var i = 0; i < counts.Length; i++)
+        {
+            sum += counts[i];
+            var bound = i < histogram.Bounds.Count ? histogram.Bounds[i].ToString(CultureInfo.InvariantCulture) : "+Inf";
+            text.Append(CultureInfo.InvariantCulture, $"{name}_bucket{{{labels},le=\"{bound}\"}} {sum}\n");
+        }
+        text.Append(CultureInfo.InvariantCulture, $"{name}_sum{{{labels}}} {histogram.Sum}\n{name}_count{{{labels}}} {sum}\n");
+    }
+
+    private double Microseconds(long ticks) => Math.Floor(ticks * (1e6 / time.TimestampFrequency));
+}

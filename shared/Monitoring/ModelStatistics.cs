@@ -1,0 +1,60 @@
+namespace Skiff.Monitoring;
+
+/// <summary>Counts and times of a model version since the process started. Written by many at once, read now and then: a reading may be a request apart between fields.</summary>
+public sealed class ModelStatistics
+{
+    private long _success;
+    private long _successTicks;
+    private long _failure;
+    private long _failureTicks;
+    private long _rows;
+    private long _executions;
+    private long _inputTicks;
+    private long _runTicks;
+    private long _outputTicks;
+    private long _lastUnixMs;
+
+    public Histogram RequestSeconds { get; } = new(Histogram.LatencySeconds);
+
+    public long Success => Volatile.Read(ref _success);
+    public long SuccessTicks => Volatile.Read(ref _successTicks);
+    public long Failure => Volatile.Read(ref _failure);
+    public long FailureTicks => Volatile.Read(ref _failureTicks);
+
+    /// <summary>Rows that were inferred; a request may hold many.</summary>
+    public long Rows => Volatile.Read(ref _rows);
+
+    /// <summary>Runs of the session.</summary>
+    public long Executions => Volatile.Read(ref _executions);
+
+    public long InputTicks => Volatile.Read(ref _inputTicks);
+    public long RunTicks => Volatile.Read(ref _runTicks);
+    public long OutputTicks => Volatile.Read(ref _outputTicks);
+
+    /// <summary>When the last request was answered, Unix time in ms; 0 when there was none.</summary>
+    public long LastUnixMs => Volatile.Read(ref _lastUnixMs);
+
+    /// <summary>Records one run. All durations are in <see cref="TimeProvider.GetTimestamp"/>'s ticks.</summary>
+    public void Ran(long rows, long runTicks)
+    {
+        Interlocked.Add(ref _rows, rows);
+        Interlocked.Increment(ref _executions);
+        Interlocked.Add(ref _runTicks, runTicks);
+    }
+
+    public void Succeeded(long inputTicks, long outputTicks, long totalTicks, double totalSeconds, DateTimeOffset now)
+    {
+        Interlocked.Increment(ref _success);
+        Interlocked.Add(ref _inputTicks, inputTicks);
+        Interlocked.Add(ref _outputTicks, outputTicks);
+        Interlocked.Add(ref _successTicks, totalTicks);
+        Volatile.Write(ref _lastUnixMs, now.ToUnixTimeMilliseconds());
+        RequestSeconds.Observe(totalSeconds);
+    }
+
+    public void Failed(long totalTicks)
+    {
+        Interlocked.Increment(ref _failure);
+        Interlocked.Add(ref _failureTicks, totalTicks);
+    }
+}

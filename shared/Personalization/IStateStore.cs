@@ -1,0 +1,67 @@
+using Skiff.Feedback;
+
+namespace Skiff.Personalization;
+
+/// <summary>Whose state it is. The tenant is part of every key.</summary>
+public readonly record struct UserKey(string Tenant, string App, string User);
+
+/// <summary>What a prediction reads of a user's head: small, apart from the covariance, which only learning needs.</summary>
+public sealed record HeadWeights
+{
+    /// <summary>The versions that the weights were learnt on; they mean nothing on others.</summary>
+    public required int FeaturesVersion { get; init; }
+
+    public required int PriorVersion { get; init; }
+
+    /// <summary>Examples learnt.</summary>
+    public required long Updates { get; init; }
+
+    /// <summary>K × d.</summary>
+    public required float[] Weights { get; init; }
+
+    /// <summary>Added to every output; the prior's, and pinned with it.</summary>
+    public required double Offset { get; init; }
+
+    /// <summary>Changes with every commit; what a commit is conditional on.</summary>
+    public required string Tag { get; init; }
+}
+
+/// <summary>A whole head.</summary>
+public sealed record HeadState(HeadWeights Weights, float[] Covariance);
+
+/// <summary>All that one user's batch of feedback changes, written together or not at all.</summary>
+public sealed record UserCommit
+{
+    public required UserKey User { get; init; }
+
+    /// <summary>The tag of the head that was read; null when there was none.</summary>
+    public required string? ExpectedTag { get; init; }
+
+    /// <summary>The new head; null when nothing was learnt, and only the feedback is kept.</summary>
+    public required HeadState? Head { get; init; }
+
+    public required IReadOnlyList<AcceptedFeedback> Accepted { get; init; }
+}
+
+/// <summary>Feedback as it is kept: in commit order it makes the head again.</summary>
+/// <param name="Learnt">Whether the head changed by it; if not, <paramref name="Note"/> says why.</param>
+public sealed record AcceptedFeedback(FeedbackMessage Message, bool Learnt, string? Note);
+
+/// <summary>Heads and the feedback they were learnt from: SQLite here, DynamoDB in the cloud.</summary>
+public interface IStateStore
+{
+    /// <returns>The weights, or null for a user who has no head.</returns>
+    ValueTask<HeadWeights?> ReadWeightsAsync(UserKey user, CancellationToken cancellation);
+
+    ValueTask<HeadState?> ReadHeadAsync(UserKey user, CancellationToken cancellation);
+
+    /// <returns>Those of the feedback ids that an app has already accepted, from whichever user.</returns>
+    ValueTask<IReadOnlySet<string>> FindAcceptedAsync(string tenant, string app, IReadOnlyCollection<string> feedbackIds, CancellationToken cancellation);
+
+    /// <summary>Commits users, each for itself, conditional on its head's tag and on its feedback ids being new.</summary>
+    /// <returns>For each commit whether it was made; false means that somebody else was faster and it must be computed again.</returns>
+    ValueTask<IReadOnlyList<bool>> CommitAsync(IReadOnlyList<UserCommit> commits, CancellationToken cancellation);
+
+    /// <summary>Makes every commit so far outlive a loss of power.</summary>
+    ValueTask FlushAsync(CancellationToken cancellation);
+}

@@ -1,0 +1,186 @@
+using System.Text.Json;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Routing;
+using Skiff.Apps;
+using Skiff.Models;
+
+namespace Skiff.Serving;
+
+/// <summary>Apps over REST: what they are, their predictions, and feedback on these.</summary>
+public sealed class AppEndpoints(Gateway gateway, AppHost apps, Predictor predictor, FeedbackIntake intake, TimeProvider time)
+{
+    public void Map(IEndpointRouteBuilder routes)
+    {
+        routes.MapGet("/apps", gateway.For(Scopes.Predict, ListAsync));
+        routes.MapGet("/apps/{app}", gateway.For(Scopes.Predict, DescribeAsync));
+        routes.MapPost("/apps/{app}/predict", gateway.For(Scopes.Predict, PredictAsync));
+        routes.MapPost("/apps/{app}/feedback", gateway.For(Scopes.Feedback, FeedbackAsync));
+    }
+
+    private async Task PredictAsync(HttpContext http, Caller caller)
+    {
+        var arrived = time.GetTimestamp();
+        var app = await FindAsync(http, caller);
+        using var exchange = Exchange.Rent();
+        await exchange.ReadBodyAsync(http.Request, http.RequestAborted);
+        var asked = AppRequestReader.ReadPredict(exchange.Body, app, exchange.Infer);
+        var result = await predictor.PredictAsync(
+            new PredictRequest { App = app, Buffer = exchange.Infer.Buffer, Input = asked.Input, User = asked.User, DeadlineMs = asked.DeadlineMs, Arrived = arrived },
+            http.RequestAborted);
+
+        var json = exchange.Json;
+        var latency = time.GetElapsedTime(arrived).TotalMilliseconds;
+        if (asked.IsBatch)
+        {
+            json.WriteStartObject();
+            json.WriteStartArray("predictions"u8);
+            foreach (var prediction in result.Predictions) Write(json, result, prediction, latency, asked.Explain);
+            json.WriteEndArray();
+            json.WriteEndObject();
+        }
+        else Write(json, result, result.Predictions[0], latency, asked.Explain);
+        await exchange.SendAsync(http.Response, 200, Gateway.Json, http.RequestAborted);
+    }
+
+    private async Task FeedbackAsync(HttpContext http, Caller caller)
+    {
+        var app = await FindAsync(http, caller);
+        using var exchange = Exchange.Rent();
+        await exchange.ReadBodyAsync(http.Request, http.RequestAborted);
+        var (requests, isBatch) = AppRequestReader.ReadFeedback(exchange.Body, app, exchange.Infer);
+        var ids = await intake.AcceptAsync(app, requests, exchange.Infer.Buffer, http.RequestAborted);
+
+        var json = exchange.Json;
+        json.WriteStartObject();
+        if (isBatch)
+        {
+            json.WriteStartArray("feedback_ids"u8);
+            foreach (var id in ids) json.WriteStringValue(id);
+            json.WriteEndArray();
+        }
+        else json.WriteString("feedback_id"u8, ids[0]);
+        json.WriteEndObject();
+        await exchange.SendAsync(http.Response, 202, Gateway.Json, http.RequestAborted);
+    }
+
+    private async Task ListAsync(HttpContext http, Caller caller)
+    {
+        using var exchange = Exchange.Rent();
+        var json = exchange.Json;
+        json.WriteStartObject();
+        json.WriteStartArray("apps"u8);
+        foreach (var name in await apps.NamesAsync(caller.Tenant, http.RequestAborted))
+        {
+            try
+            {
+                Write(json, await apps.GetAsync(caller.Tenant, name, http.RequestAborted));
+            }
+            catch (RequestException e)
+            {
+                json.WriteStartObject();
+                json.WriteString("name"u8, name);
+                json.WriteString("error"u8, e.Message);
+                json.WriteEndObject();
+            }
+        }
+        json.WriteEndArray();
+        json.WriteEndObject();
+        await exchange.SendAsync(http.Response, 200, Gateway.Json, http.RequestAborted);
+    }
+
+    private async Task DescribeAsync(HttpContext http, Caller caller)
+    {
+        var app = await FindAsync(http, caller);
+        using var exchange = Exchange.Rent();
+        Write(exchange.Json, app);
+        await exchange.SendAsync(http.Response, 200, Gateway.Json, http.RequestAborted);
+    }
+
+    private async ValueTask<App> FindAsync(HttpContext http, Caller caller) =>
+        await apps.GetAsync(caller.Tenant, (string)http.Request.RouteValues["app"]!, http.RequestAborted);
+
+    private static void Write(Utf8JsonWriter json, PredictResult result, Prediction prediction, double latencyMs, bool explain)
+    {
+        var labels = result.App.Document.Labels;
+        json.WriteStartObject();
+        if (prediction.Id is { } id) json.WriteString("id"u8, id);
+        if (labels.Count > 0)
+        {
+            if (prediction.Label is { } label)
+            {
+                json.WriteNumber("label"u8, label);
+                json.WriteString("label_name"u8, labels[label]);
+            }
+            else json.WriteNull("label"u8);
+        }
+        else if (prediction.Output is { } output) json.WriteNumber("output"u8, Math.Round(output, 6));
+        else json.WriteNull("output"u8);
+        if (prediction.Confidence is { } confidence) json.WriteNumber("confidence"u8, Math.Round(confidence, 6));
+        if (prediction.Stage is { } stage) json.WriteString("stage"u8, stage);
+        json.WriteBoolean("is_default"u8, prediction.IsDefault);
+        if (prediction.Degraded is { } degraded) json.WriteString("degraded"u8, degraded);
+        json.WriteStartObject("versions"u8);
+        json.WriteNumber("app"u8, result.App.Version);
+        foreach (var (model, version) in result.Versions) json.WriteNumber(model, version);
+        json.WriteEndObject();
+        json.WriteNumber("cost_usd"u8, Math.Round(result.CostUsd, 12));
+        json.WriteNumber("latency_ms"u8, Math.Round(latencyMs, 3));
+        if (explain) WriteExplanation(json, result.App, prediction);
+        json.WriteEndObject();
+    }
+
+    private static void WriteExplanation(Utf8JsonWriter json, App app, Prediction prediction)
+    {
+        json.WriteStartObject("explanation"u8);
+        json.WriteStartArray("scores"u8);
+        foreach (var score in prediction.Scores) json.WriteNumberValue(Math.Round(score, 6));
+        json.WriteEndArray();
+        json.WriteStartArray("stages"u8);
+        for (var i = 0; i < prediction.StageConfidences.Count; i++)
+        {
+            var stage = app.Document.Cascade[i];
+            json.WriteStartObject();
+            json.WriteString("model"u8, stage.Model);
+            json.WriteNumber("confidence"u8, Math.Round(prediction.StageConfidences[i], 6));
+            if (stage.Gate is { } gate) json.WriteNumber("gate"u8, gate.At);
+            json.WriteEndObject();
+        }
+        json.WriteEndArray();
+        json.WriteEndObject();
+    }
+
+    private static void Write(Utf8JsonWriter json, App app)
+    {
+        var document = app.Document;
+        json.WriteStartObject();
+        json.WriteString("name"u8, app.Name);
+        json.WriteNumber("version"u8, app.Version);
+        json.WriteStartObject("input"u8);
+        json.WriteString("name"u8, document.Input.Name);
+        json.WriteString("type"u8, app.InputType.WireName());
+        json.WriteStartArray("shape"u8);
+        foreach (var dimension in document.Input.Shape) json.WriteNumberValue(dimension);
+        json.WriteEndArray();
+        json.WriteEndObject();
+        if (document.Labels.Count > 0)
+        {
+            json.WriteStartArray("labels"u8);
+            foreach (var label in document.Labels) json.WriteStringValue(label);
+            json.WriteEndArray();
+        }
+        json.WriteNumber("objective_ms"u8, document.ObjectiveMs);
+        json.WriteStartArray("cascade"u8);
+        foreach (var stage in document.Cascade) json.WriteStringValue(stage.Model);
+        json.WriteEndArray();
+        if (document.Head is { } head)
+        {
+            json.WriteStartObject("head"u8);
+            json.WriteString("kind"u8, head.Kind.ToString().ToLowerInvariant());
+            json.WriteString("features"u8, head.Features);
+            if (head.Prior is { } prior) json.WriteString("prior"u8, prior);
+            json.WriteEndObject();
+        }
+        json.WriteEndObject();
+    }
+}

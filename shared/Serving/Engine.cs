@@ -1,0 +1,99 @@
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Routing;
+using Microsoft.Extensions.Logging;
+using Skiff.Apps;
+using Skiff.Feedback;
+using Skiff.Models;
+using Skiff.Monitoring;
+using Skiff.Personalization;
+using Skiff.Store;
+
+namespace Skiff.Serving;
+
+/// <summary>What an engine stands on: the places where things are kept, and the settings of its parts.</summary>
+public sealed record EngineParts
+{
+    public required IObjectStore Objects { get; init; }
+    public required IStateStore State { get; init; }
+    public required IFeedbackQueue Queue { get; init; }
+    public required ApiKeys Keys { get; init; }
+
+    /// <summary>What seals decisions; the first is used, all are known.</summary>
+    public required IReadOnlyList<string> Secrets { get; init; }
+
+    public ModelHostOptions Models { get; init; } = new();
+    public PredictorOptions Predictor { get; init; } = new();
+    public TimeProvider Time { get; init; } = TimeProvider.System;
+    public required ILoggerFactory Logging { get; init; }
+}
+
+/// <summary>The engine, put together in the order in which a request meets its parts. Hosts map its routes and, where they live long, run its loops.</summary>
+public sealed class Engine
+{
+    private readonly Gateway _gateway;
+    private readonly OipEndpoints _oip;
+    private readonly AppEndpoints _appEndpoints;
+    private readonly Metrics _metrics;
+    private readonly TimeProvider _time;
+    private readonly TimeSpan _aliasInterval;
+
+    public Engine(EngineParts parts)
+    {
+        _time = parts.Time;
+        _aliasInterval = parts.Models.AliasInterval;
+        _gateway = new Gateway(parts.Keys, parts.Logging.CreateLogger<Gateway>());
+
+        Store = new ModelStore(parts.Objects, _time);
+        Models = new ModelHost(Store, parts.Models, _time, parts.Logging.CreateLogger<ModelHost>());
+        Apps = new AppHost(Store, Models, _aliasInterval, _time, parts.Logging.CreateLogger<AppHost>());
+
+        var pending = new PendingFeedback();
+        var feedback = new FeedbackStatistics();
+        var seal = new DecisionSeal(parts.Secrets, _time);
+        var predictor = new Predictor(Models, parts.State, pending, seal, parts.Predictor, _time);
+        var intake = new FeedbackIntake(predictor, parts.Queue, pending, seal, feedback, _time);
+        var learner = new FeedbackLearner(Apps, parts.State, feedback, parts.Logging.CreateLogger<FeedbackLearner>());
+        Worker = new FeedbackWorker(parts.Queue, learner, parts.State, pending, _time, parts.Logging.CreateLogger<FeedbackWorker>());
+
+        _oip = new OipEndpoints(_gateway, Models, _time);
+        _appEndpoints = new AppEndpoints(_gateway, Apps, predictor, intake, _time);
+        _metrics = new Metrics(Models, feedback, _time);
+    }
+
+    public ModelStore Store { get; }
+    public ModelHost Models { get; }
+    public AppHost Apps { get; }
+    public FeedbackWorker Worker { get; }
+
+    /// <summary>Every route, and the JSON errors for what has none.</summary>
+    public void Map(WebApplication app)
+    {
+        app.UseStatusCodePages(context => Gateway.NoRouteAsync(context.HttpContext));
+        _oip.Map(app);
+        _appEndpoints.Map(app);
+        app.MapGet("/healthz", _gateway.Open(http => http.Response.WriteAsync("ok\n", http.RequestAborted)));
+        app.MapGet("/metrics", _gateway.For(Scopes.Predict, (http, caller) =>
+        {
+            http.Response.ContentType = "text/plain; version=0.0.4; charset=utf-8";
+            return http.Response.WriteAsync(_metrics.Write(caller.Tenant), http.RequestAborted);
+        }));
+    }
+
+    /// <summary>For long-lived hosts: notices moved aliases without waiting for a request, until cancelled.</summary>
+    public async Task WatchAsync(CancellationToken cancellation)
+    {
+        using var timer = new PeriodicTimer(_aliasInterval, _time);
+        try
+        {
+            while (await timer.WaitForNextTickAsync(cancellation))
+            {
+                await Models.RefreshDueAsync();
+                await Apps.RefreshDueAsync();
+            }
+        }
+        catch (OperationCanceledException)
+        {
+        }
+    }
+}

@@ -1,0 +1,115 @@
+using System.Text.Json;
+using Microsoft.AspNetCore.Http;
+using Microsoft.Extensions.Logging;
+using Skiff.Store;
+
+namespace Skiff.Serving;
+
+/// <summary>
+/// What stands before every handler: the caller is found by key, and whatever goes wrong becomes one JSON error, <c>{"error":"…"}</c>: the caller's mistakes with their reason,
+/// our own without a trace of how we are built.
+/// </summary>
+public sealed class Gateway(ApiKeys keys, ILogger<Gateway> log)
+{
+    public const string Json = "application/json";
+
+    /// <summary>A handler for callers with a scope.</summary>
+    public RequestDelegate For(Scopes scope, Func<HttpContext, Caller, Task> handler) => async http =>
+    {
+        try
+        {
+            await handler(http, keys.Authorize(KeyOf(http.Request), scope));
+        }
+        catch (Exception e)
+        {
+            await FailAsync(http, e);
+        }
+    };
+
+    /// <summary>A handler for everybody, key or not.</summary>
+    public RequestDelegate Open(Func<HttpContext, Task> handler) => async http =>
+    {
+        try
+        {
+            await handler(http);
+        }
+        catch (Exception e)
+        {
+            await FailAsync(http, e);
+        }
+    };
+
+    /// <summary>Answers that nothing stands at this address, or not under this method.</summary>
+    public static Task NoRouteAsync(HttpContext http)
+    {
+        var request = http.Request;
+        return http.Response.StatusCode == 405
+            ? AnswerErrorAsync(http, 405, $"{request.Method} is not what {request.Path} takes; it takes {http.Response.Headers.Allow}")
+            : AnswerErrorAsync(http, 404, $"nothing at {request.Method} {request.Path}; GET /openapi/v1.json lists what there is");
+    }
+
+    private static string? KeyOf(HttpRequest request)
+    {
+        var authorization = request.Headers.Authorization;
+        if (authorization.Count == 1 && authorization[0] is { } value && value.StartsWith("Bearer ", StringComparison.OrdinalIgnoreCase)) return value["Bearer ".Length..].Trim();
+        return request.Headers["Ocp-Apim-Subscription-Key"] is [{ } key] ? key : null;
+    }
+
+    private async Task FailAsync(HttpContext http, Exception e)
+    {
+        switch (e)
+        {
+            case OperationCanceledException when http.RequestAborted.IsCancellationRequested:
+                // The caller has gone: nobody reads an answer.
+                return;
+            case RequestException refused:
+                if (refused.Refusal == Refusal.Unauthenticated) http.Response.Headers.WWWAuthenticate = "Bearer";
+                if (refused.Refusal == Refusal.Unavailable) http.Response.Headers.RetryAfter = Numbers.Text(refused.RetryAfterSeconds ?? 1);
+                await AnswerErrorAsync(http, refused.Status, refused.Message);
+                return;
+            case InvalidNameException:
+                await AnswerErrorAsync(http, 400, e.Message);
+                return;
+            case BadHttpRequestException { StatusCode: StatusCodes.Status413PayloadTooLarge }:
+                await AnswerErrorAsync(http, 413, TooLarge(http));
+                return;
+            case BadHttpRequestException malformed:
+                await AnswerErrorAsync(http, malformed.StatusCode, malformed.Message);
+                return;
+            case StoreException:
+                log.LogError("{Method} {Path}: {Error}", http.Request.Method, http.Request.Path, e.Message);
+                http.Response.Headers.RetryAfter = "1";
+                await AnswerErrorAsync(http, 503, "the store can't be reached or written just now; nothing was changed. The server's log says more");
+                return;
+            default:
+                log.LogError(e, "{Method} {Path} failed, request {Id}", http.Request.Method, http.Request.Path, http.TraceIdentifier);
+                await AnswerErrorAsync(http, 500, $"internal error; the server's log has it as request {http.TraceIdentifier}");
+                return;
+        }
+    }
+
+    private static string TooLarge(HttpContext http)
+    {
+        var limit = http.Features.Get<Microsoft.AspNetCore.Http.Features.IHttpMaxRequestBodySizeFeature>()?.MaxRequestBodySize;
+        return $"the body is too large: it takes at most {limit} bytes (SKIFF_MAX_BODY_BYTES)";
+    }
+
+    private static async Task AnswerErrorAsync(HttpContext http, int status, string message)
+    {
+        if (http.Response.HasStarted)
+        {
+            http.Abort();
+            return;
+        }
+        using var exchange = Exchange.Rent();
+        WriteError(exchange.Json, message);
+        await exchange.SendAsync(http.Response, status, Json, http.RequestAborted);
+    }
+
+    private static void WriteError(Utf8JsonWriter json, string message)
+    {
+        json.WriteStartObject();
+        json.WriteString("error"u8, message);
+        json.WriteEndObject();
+    }
+}

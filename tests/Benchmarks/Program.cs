@@ -1,0 +1,29 @@
+using System.CommandLine;
+using Skiff.Benchmarks;
+using Skiff.Benchmarks.Baseline;
+using Skiff.Benchmarks.Suites;
+
+// The suites. A new one is a file in Suites/ and a line here.
+Command[] suites =
+[
+    Throughput.Command(),
+];
+
+var list = new Option<bool>("--list") { Description = "Name the suites and stop; so does giving none." };
+var root = new RootCommand("Measures Skiff beside what it is compared with, in one run on one machine.") { list, ChildServer.Command() };
+foreach (var suite in suites) root.Add(suite);
+root.SetAction(_ =>
+{
+    foreach (var suite in suites) Console.WriteLine($"{suite.Name,-12} {suite.Description}");
+});
+
+// A suite ends with 0 whatever it measured: only what could not run, or answered wrongly, is a failure.
+try
+{
+    return root.Parse(args).Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false });
+}
+catch (BenchmarkException failure)
+{
+    Console.Error.WriteLine($"failed: {failure.Message}");
+    return 1;
+}

@@ -1,0 +1,56 @@
+using System.Diagnostics;
+using Skiff.Benchmarks.Baseline;
+
+namespace Skiff.Benchmarks;
+
+/// <summary>The servers that suites compare. All of them answer <c>POST /v2/models/fm_mlp/infer</c>.</summary>
+internal static class Servers
+{
+    public const string Constant = "constant";
+    public const string Baseline = "baseline";
+    public const string Skiff = "skiff";
+
+    public static readonly string[] Names = [Constant, Baseline, Skiff];
+
+    /// <summary>Starts the named server. <paramref name="scratch"/> is a folder that the caller deletes when the server has stopped.</summary>
+    public static ServerProcess Start(string name, Cores cores, Samples samples, string scratch) => name switch
+    {
+        Constant => ServerProcess.Start(name, cores, ThisAssembly, port => ChildServer.Arguments(name, port, samples.ModelFile), ChildServer.ReadyPath),
+        Baseline => ServerProcess.Start(name, cores, ThisAssembly, port => ChildServer.Arguments(name, port, samples.ModelFile), ChildServer.ReadyPath),
+        Skiff => StartSkiff(cores, samples, Path.Combine(scratch, "skiff")),
+        _ => throw new ArgumentOutOfRangeException(nameof(name), name, $"expected one of {string.Join(", ", Names)}"),
+    };
+
+    private static string ThisAssembly => typeof(Servers).Assembly.Location;
+
+    /// <summary>The real server, on a store of its own that holds nothing but the model.</summary>
+    private static ServerProcess StartSkiff(Cores cores, Samples samples, string data)
+    {
+        var skiff = SkiffAssembly(samples.RepositoryRoot);
+        var push = new ProcessStartInfo(ServerProcess.DotnetHost, [skiff, "push", samples.ModelFile, "--name", Samples.ModelName, "--data", data])
+        {
+            RedirectStandardError = true,
+            RedirectStandardOutput = true,
+        };
+        using (var process = Process.Start(push)!)
+        {
+            var error = process.StandardError.ReadToEndAsync();
+            var output = process.StandardOutput.ReadToEnd();
+            process.WaitForExit();
+            if (process.ExitCode != 0)
+                throw new BenchmarkException($"'skiff push' of {samples.ModelFile} failed with exit code {process.ExitCode}:\n{output}{error.GetAwaiter().GetResult()}");
+        }
+        return ServerProcess.Start(Skiff, cores, skiff, port => ["--data", data, "--urls", $"http://127.0.0.1:{port}"], $"/v2/models/{Samples.ModelName}/ready");
+    }
+
+    /// <summary>The server that was built with this program: the same configuration and framework, in its own output folder.</summary>
+    private static string SkiffAssembly(string repositoryRoot)
+    {
+        var framework = new DirectoryInfo(Path.TrimEndingDirectorySeparator(AppContext.BaseDirectory));
+        var configuration = framework.Parent!.Name;
+        var assembly = Path.Combine(repositoryRoot, "functions", "Serve", "bin", configuration, framework.Name, "skiff.dll");
+        return File.Exists(assembly)
+            ? assembly
+            : throw new BenchmarkException($"{assembly} is missing; `dotnet build -c {configuration} functions/Serve` makes it, and `--only {Constant} {Baseline}` does without.");
+    }
+}
