@@ -5,7 +5,7 @@ using Skiff.Store;
 namespace Skiff.Serve;
 
 /// <summary>The apps that come along, published into an empty store at the first start, so that there is something to call.</summary>
-internal static class Samples
+public static class Samples
 {
     private static readonly (string File, string Name)[] Artifacts =
     [
