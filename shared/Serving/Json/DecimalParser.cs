@@ -10,7 +10,7 @@ namespace Skiff.Serving.Json;
 
 /// <summary>
 /// Reads JSON numbers (RFC 8259 §6, strictly) out of UTF-8, to the nearest value of their type, ties to even: bit for bit what the framework's parser gives, several times faster.
-/// Each method starts at <c>position</c> and leaves it after the number; where no number stands there it returns false and leaves it at the byte that doesn't fit.
+/// Each method takes the place where a number starts and returns the place after it, or where no number stands there the complement, ~, of the place of the byte that doesn't fit.
 /// What may follow a number is the caller's business: of <c>01</c> and <c>1.5x</c> these read <c>0</c> and <c>1.5</c>.
 /// </summary>
 /// <remarks>
@@ -24,13 +24,13 @@ namespace Skiff.Serving.Json;
 /// <para>
 /// Float, m &lt; 2⁶³ and |e| ≤ 22: take d = round(round(m) × 10ᵉ) in double, and let ulp be the spacing of doubles at d. The first rounding changes m, and so the result,
 /// by at most one part in 2⁵³, which is at most 1 ulp; the second adds at most ½ ulp. So |d − x| &lt; 2 ulp. The float nearest to d is the float nearest to x unless a midpoint
-/// between two adjacent floats lies between them. A float has 29 bits of mantissa less than a double, so that the midpoints are the doubles whose low 29 bits are 0x1000_0000
-/// (the one above <see cref="float.MaxValue"/>, where overflow begins, is another). Where those bits of d are more than 2 away from that, no midpoint is in reach.
+/// between two adjacent floats lies between them, or on one of them. A float has 29 bits of mantissa less than a double, so that the midpoints are the doubles whose low 29 bits
+/// are 0x1000_0000 (the one above <see cref="float.MaxValue"/>, where overflow begins, is another). Where those bits of d are more than 2 away from that, no midpoint is in reach.
 /// Subnormal floats have fewer bits, but they can't come up: m ≥ 1 gives x ≥ 10⁻²², far above 2⁻¹²⁶, and m = 0 is exact.
 /// </para>
 /// <para>
-/// All else, about one number in 10⁸ of those that models are sent, goes to the framework, which has rounded correctly since .NET Core 3.0. The digits are gathered eight at a time
-/// within one register, as in D. Lemire, Number Parsing at a Gigabyte per Second, Software: Practice and Experience 51(8), 2021.
+/// What is left, about one in 10⁸ of the numbers that models are sent, goes to the framework, which has rounded correctly since .NET Core 3.0. Digits are gathered many at a time,
+/// in a register or a vector, as in D. Lemire, Number Parsing at a Gigabyte per Second, Software: Practice and Experience 51(8), 2021.
 /// </para>
 /// </remarks>
 internal static class DecimalParser

@@ -63,6 +63,7 @@ internal ref struct JsonCursor(ReadOnlySpan<byte> json)
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static int SkipWhiteSpace(ReadOnlySpan<byte> json, int at)
     {
+        // The comparison is for speed: mostly it alone decides.
         while ((uint)at < (uint)json.Length && json[at] <= ' ' && json[at] is (byte)' ' or (byte)'\n' or (byte)'\r' or (byte)'\t')
             at++;
         return at;

@@ -8,7 +8,8 @@ using Skiff.Models;
 namespace Skiff.Serving.Json;
 
 /// <summary>
-/// Reads the <c>data</c> of a tensor, in row-major order, flat or nested just as its shape is, straight into the binary form that the protocol and the models share.
+/// Reads the <c>data</c> of a tensor, in row-major order, straight into the binary form that the protocol and the models share. Arrays nested as deep as the shape
+/// must mirror it. Any other nesting, flat data among it, is only grouping, as other servers have it: the elements are counted and nothing else.
 /// <c>what</c> names the tensor in messages, for example <c>input 'x'</c>.
 /// </summary>
 internal static class TensorJson
@@ -58,25 +59,44 @@ internal static class TensorJson
             elements.Read(ref cursor, 0);
             return;
         }
-        if (shape.Length > 1 && IsNested(ref cursor, what))
+        if (shape.Length > 1 && Depth(ref cursor, what) == shape.Length)
         {
             Span<long> place = stackalloc long[JsonCursor.MaxDepth];
             ReadNested(ref cursor, ref elements, shape, place, 0, 0, what);
             return;
         }
         var expected = Product(shape);
-        var found = ReadRow(ref cursor, ref elements, 0, expected, what);
+        var found = ReadGroup(ref cursor, ref elements, 0, expected, what);
         if (found != expected)
-            throw RequestException.Invalid($"{what} of shape {Show(shape)} takes {Values(expected)}; data has {found}");
+            throw RequestException.Invalid($"{what} of shape {Show(shape)} takes {Plural(expected, "value")}; data has {found}");
     }
 
-    private static bool IsNested(ref JsonCursor cursor, string what)
+    /// <summary>How many arrays open before the first element.</summary>
+    private static int Depth(ref JsonCursor cursor, string what)
     {
         var start = cursor.Mark();
-        cursor.BeginArray(what);
-        var isNested = cursor.NextElement() && cursor.Peek() == JsonKind.Array;
+        var depth = 0;
+        do
+        {
+            cursor.BeginArray(what);
+            depth++;
+        }
+        while (cursor.NextElement() && cursor.Peek() == JsonKind.Array);
         cursor.Return(start);
-        return isNested;
+        return depth;
+    }
+
+    /// <summary>Reads an array of elements, or of such arrays, and returns how many elements it has: those beyond <paramref name="expected"/> are only counted.</summary>
+    private static long ReadGroup<TElements>(ref JsonCursor cursor, ref TElements elements, long index, long expected, string what)
+        where TElements : struct, IElements, allows ref struct
+    {
+        if (Depth(ref cursor, what) == 1)
+            return ReadRow(ref cursor, ref elements, index, expected, what);
+        long found = 0;
+        cursor.BeginArray(what);
+        while (cursor.NextElement())
+            found += ReadGroup(ref cursor, ref elements, index + found, Math.Max(expected - found, 0), what);
+        return found;
     }
 
     /// <summary>Reads the arrays of one level, the last of which are rows of elements; returns the index after their last element.</summary>
@@ -106,8 +126,10 @@ internal static class TensorJson
                 index = ReadNested(ref cursor, ref elements, shape, place, level + 1, index, what);
             }
         }
-        return found == expected ? index : throw RequestException.Invalid(
-            $"{what} of shape {Show(shape)} takes {Values(expected)} in data{Show(place[..level])}; it has {found}");
+        if (found == expected)
+            return index;
+        var path = string.Concat(place[..level].ToArray().Select(step => $"[{step}]"));
+        throw RequestException.Invalid($"{what} of shape {Show(shape)} takes {Plural(expected, level == shape.Length - 1 ? "value" : "array")} in data{path}; it has {found}");
     }
 
     /// <summary>Reads an array of elements and returns how many it has: those beyond <paramref name="expected"/> are only counted.</summary>
@@ -140,7 +162,7 @@ internal static class TensorJson
 
     private static string Show(ReadOnlySpan<long> numbers) => $"[{string.Join(',', numbers.ToArray())}]";
 
-    private static string Values(long count) => count == 1 ? "1 value" : $"{count} values";
+    private static string Plural(long count, string noun) => count == 1 ? $"1 {noun}" : $"{count} {noun}s";
 
     private static RequestException OutOfRange(string what, ReadOnlySpan<byte> literal, long index, DataType type, string bounds = "") =>
         RequestException.Invalid($"{what}: {JsonCursor.Shorten(literal)} at index {index} is out of {type.WireName()}'s range{bounds}");

@@ -1,0 +1,73 @@
+using System.Text;
+using Skiff.Apps;
+using Skiff.Cascades;
+
+namespace Skiff.Unit.Apps;
+
+public sealed class AppDocumentTests
+{
+    private const string Input = "\"input\":{\"name\":\"x\",\"type\":\"FP32\",\"shape\":[4]}";
+    private const string Two = "\"labels\":[\"a\",\"b\"]";
+
+    [Fact]
+    public void SmallestDocument_HasTheDefaultsItSays()
+    {
+        var app = Parse("""{"name":"a",INPUT,TWO,"cascade":[{"model":"m"}]}""");
+
+        Assert.Equal((20, DecisionStorage.Sealed, false), (app.ObjectiveMs, app.Decisions, app.Cache));
+        Assert.Null(app.Default.Label);
+        Assert.Null(app.Head);
+    }
+
+    [Fact]
+    public void HeadWithoutStrengths_UsesOneForBoth()
+    {
+        var app = Parse("""{"name":"a",INPUT,TWO,"head":{"features":"f","kind":"classes"}}""");
+
+        Assert.Equal((1, 1), (app.Head!.PriorStrength, app.Head.Forgetting));
+    }
+
+    [Theory]
+    [InlineData("max_softmax", GateOn.MaxSoftmax)]
+    [InlineData("margin", GateOn.Margin)]
+    [InlineData("entropy", GateOn.Entropy)]
+    public void Gates_AreReadByTheirNames(string name, GateOn on)
+    {
+        var app = Parse("""{"name":"a",INPUT,TWO,"cascade":[{"model":"m","gate":{"on":"GATE","at":0.5}},{"model":"n","tier":"heavy"}]}""".Replace("GATE", name));
+
+        Assert.Equal(new Gate(on, 0.5), app.Cascade[0].Gate);
+        Assert.Equal(Tier.Heavy, app.Cascade[1].Tier);
+    }
+
+    [Theory]
+    [InlineData("{}", "name")]
+    [InlineData("null", "null")]
+    [InlineData("[", "not a valid app document")]
+    [InlineData("""{"name":"a b",INPUT,TWO,"cascade":[{"model":"m"}]}""", "not a valid app name")]
+    [InlineData("""{"name":"a",INPUT,TWO,"cascade":[{"model":"m"}],"objektive_ms":3}""", "objektive_ms")]
+    [InlineData("""{"name":"a",INPUT,TWO,"cascade":[{"model":"m"}],"objective_ms":0}""", "'objective_ms' is 0")]
+    [InlineData("""{"name":"a",INPUT,TWO}""", "'cascade', a 'head', or both")]
+    [InlineData("""{"name":"a",INPUT,"labels":["a","a"],"cascade":[{"model":"m"}]}""", "twice")]
+    [InlineData("""{"name":"a",INPUT,"cascade":[{"model":"m"}]}""", "needs 'labels'")]
+    [InlineData("""{"name":"a",INPUT,TWO,"cascade":[{"model":"m"},{"model":"n"}]}""", "stage 0 of 'cascade' has no 'gate'")]
+    [InlineData("""{"name":"a",INPUT,TWO,"cascade":[{"model":"m","gate":{"on":"margin","at":0.5}}]}""", "nobody left to ask")]
+    [InlineData("""{"name":"a",INPUT,TWO,"cascade":[{"model":"m","gate":{"on":"margin","at":1.5}},{"model":"n"}]}""", "from 0 to 1")]
+    [InlineData("""{"name":"a",INPUT,TWO,"cascade":[{"model":"m","gate":{"on":"hunch","at":0.5}},{"model":"n"}]}""", "gate.on")]
+    [InlineData("""{"name":"a","input":{"name":"x","type":"FP31","shape":[4]},TWO,"cascade":[{"model":"m"}]}""", "'input.type' is 'FP31'")]
+    [InlineData("""{"name":"a","input":{"name":"x","type":"FP32","shape":[-1]},TWO,"cascade":[{"model":"m"}]}""", "positive dimensions")]
+    [InlineData("""{"name":"a",INPUT,"labels":null,"cascade":[{"model":"m"}]}""", "labels")]
+    [InlineData("""{"name":"a",INPUT,TWO,"head":{"features":"f","kind":"classes","forgetting":0.9}}""", "'head.forgetting' is 0.9")]
+    [InlineData("""{"name":"a",INPUT,TWO,"head":{"features":"f","kind":"regression"}}""", "neither 'labels'")]
+    [InlineData("""{"name":"a",INPUT,"head":{"features":"f","kind":"classes"}}""", "needs 'labels'")]
+    [InlineData("""{"name":"a",INPUT,TWO,"head":{"features":"f","kind":"classes","prior_strength":-1}}""", "'head.prior_strength' is -1")]
+    [InlineData("""{"name":"a",INPUT,TWO,"cascade":[{"model":"../m"}]}""", "not a valid model name")]
+    public void InvalidDocument_NamesTheFieldAndWhatItTakes(string json, string expected)
+    {
+        var error = Assert.ThrowsAny<Exception>(() => Parse(json));
+
+        Assert.True(error is FormatException or Skiff.Store.InvalidNameException, error.ToString());
+        Assert.Contains(expected, error.Message);
+    }
+
+    private static AppDocument Parse(string json) => AppDocument.Parse(Encoding.UTF8.GetBytes(json.Replace("INPUT", Input).Replace("TWO", Two)));
+}
