@@ -26,8 +26,8 @@ internal static class ServeCommand
         var settings = Settings.Read(data, urls, Environment.GetEnvironmentVariables());
         await using var server = await Server.StartAsync(settings, samples, cancellation);
         await PrintAsync(server, settings, cancellation);
+        using var said = server.Stopping.Register(() => Console.WriteLine("stopping: answering what has begun"));
         await server.WaitForShutdownAsync(cancellation);
-        Console.WriteLine("stopping: answering what has begun");
         return 0;
     }
 

@@ -70,7 +70,10 @@ public sealed class Server : IAsyncDisposable
         }
     }
 
-    /// <summary>Serves until the process is told to stop (Ctrl-C, SIGTERM); returns when the last request is answered.</summary>
+    /// <summary>Fires when the process is told to stop (Ctrl-C, SIGTERM), while requests that have begun are still answered.</summary>
+    public CancellationToken Stopping => _web.Lifetime.ApplicationStopping;
+
+    /// <summary>Serves until the process is told to stop; returns when the last request is answered.</summary>
     public Task WaitForShutdownAsync(CancellationToken cancellation) => _web.WaitForShutdownAsync(cancellation);
 
     /// <summary>Answers what has begun, learns what is in the queue, and closes the stores.</summary>

@@ -1,6 +1,5 @@
 using System.Collections;
 using System.Globalization;
-using System.Net;
 using Microsoft.AspNetCore.Http;
 using Skiff.Serving;
 
@@ -110,7 +109,5 @@ public sealed record Settings
         return this;
     }
 
-    private static bool IsLoopback(BindingAddress address) =>
-        address.IsUnixPipe || address.Host.Equals("localhost", StringComparison.OrdinalIgnoreCase)
-        || (IPAddress.TryParse(address.Host.Trim('[', ']'), out var ip) && IPAddress.IsLoopback(ip));
+    private static bool IsLoopback(BindingAddress address) => address.IsUnixPipe || (address.Host.Length > 0 && Gateway.IsLoopback(address.Host));
 }

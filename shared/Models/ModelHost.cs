@@ -88,7 +88,12 @@ public sealed class ModelHost(ModelStore store, ModelHostOptions options, TimePr
     {
         var model = await FindAsync(tenant, name, cancellation);
         model.Unloaded = true;
-        foreach (var version in model.Versions.Values) Evict(version);
+        foreach (var version in model.Versions.Values)
+        {
+            // A load that has begun would otherwise end after we have looked.
+            if (version.Loading is { } underWay) await underWay.WaitAsync(cancellation).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            Evict(version);
+        }
     }
 
     /// <summary>Looks at every alias that is due. Long-lived hosts call it now and then, so that a push is noticed without traffic.</summary>

@@ -15,7 +15,7 @@ public sealed class ModelFailedException(string message, Exception? inner = null
 public sealed class ModelSession
 {
     private readonly Session _session;
-    private readonly RunOptions _runOptions = new();
+    private readonly RunOptions _runOptions = new() { LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL };
     private readonly string[] _inputNames;
     private readonly string[] _outputNames;
     private int _users = 1;
@@ -45,7 +45,8 @@ public sealed class ModelSession
                 IntraOpNumThreads = 1,
                 InterOpNumThreads = 1,
                 GraphOptimizationLevel = GraphOptimizationLevel.ORT_ENABLE_ALL,
-                LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_ERROR,
+                // What goes wrong is thrown; the runtime's own log would repeat it with values out of the inputs.
+                LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL,
             };
             return new ModelSession(new Session(model, options), [.. inspected.Inputs], [.. inspected.Outputs]);
         }

@@ -1,3 +1,4 @@
+using System.Net;
 using System.Text.Json;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.Logging;
@@ -18,6 +19,7 @@ public sealed class Gateway(ApiKeys keys, ILogger<Gateway> log)
     {
         try
         {
+            RefuseForeignPages(http.Request);
             await handler(http, keys.Authorize(KeyOf(http.Request), scope));
         }
         catch (Exception e)
@@ -47,6 +49,26 @@ public sealed class Gateway(ApiKeys keys, ILogger<Gateway> log)
             ? AnswerErrorAsync(http, 405, $"{request.Method} is not what {request.Path} takes; it takes {http.Response.Headers.Allow}")
             : AnswerErrorAsync(http, 404, $"nothing at {request.Method} {request.Path}; GET /openapi/v1.json lists what there is");
     }
+
+    /// <summary>
+    /// Without keys only this machine can reach us, and with it every web page that its browser shows: one that calls us from elsewhere says so in <c>Origin</c>, and one whose
+    /// name was pointed at this machine (DNS rebinding) in <c>Host</c>.
+    /// </summary>
+    private void RefuseForeignPages(HttpRequest request)
+    {
+        if (!keys.IsEmpty) return;
+        var origin = request.Headers.Origin;
+        var isForeign = origin.Count > 0 && !origin.Equals($"{request.Scheme}://{request.Host.Value}");
+        if (isForeign || !IsLoopback(request.Host.Host))
+        {
+            throw new RequestException(Refusal.Forbidden, "without keys only programs and pages of this machine may call: use http://127.0.0.1 or http://localhost, or set SKIFF_API_KEYS");
+        }
+    }
+
+    /// <summary>Whether a host name or address means this machine and nothing else.</summary>
+    public static bool IsLoopback(string host) =>
+        host.Length == 0 || host == "127.0.0.1" || host.Equals("localhost", StringComparison.OrdinalIgnoreCase)
+        || (IPAddress.TryParse(host.Trim('[', ']'), out var address) && IPAddress.IsLoopback(address));
 
     private static string? KeyOf(HttpRequest request)
     {

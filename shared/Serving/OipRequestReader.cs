@@ -9,8 +9,9 @@ namespace Skiff.Serving;
 /// </summary>
 internal static class OipRequestReader
 {
-    // More dimensions than any model has; it bounds the buffer on the stack.
+    // More dimensions, inputs and outputs than any model has: they bound what a request can make us set aside.
     private const int MaxRank = 16;
+    private const int MaxTensors = 1024;
 
     /// <param name="jsonLength">Length of the JSON before the binary data (<c>Inference-Header-Content-Length</c>); null = the body is JSON; 0 = raw mode.</param>
     /// <exception cref="RequestException">The body is not such a request.</exception>
@@ -83,6 +84,7 @@ internal static class OipRequestReader
 
     private static void ReadOutput(ref JsonCursor cursor, InferRequest request)
     {
+        if (request.OutputCount == MaxTensors) throw RequestException.Invalid($"the request asks for more than {MaxTensors} outputs");
         var output = request.AddOutput();
         output.Binary = null;
         var named = false;
@@ -115,6 +117,7 @@ internal static class OipRequestReader
     private static void ReadInput(ref JsonCursor cursor, InferRequest request, ref ReadOnlySpan<byte> binary)
     {
         var index = request.InputCount;
+        if (index == MaxTensors) throw RequestException.Invalid($"the request has more than {MaxTensors} inputs");
         var tensor = request.AddInput();
         Span<long> dimensions = stackalloc long[MaxRank];
         var rank = -1;
@@ -214,6 +217,7 @@ internal static class OipRequestReader
         var count = Shapes.Count(shape);
         // Each element takes at least a digit and a comma, so a shape that promises more than the body holds is refused before memory is set aside for it.
         if (count < 0 || count > cursor.Length) throw WrongCount(tensor, count);
+        if (count * type.Size() > Array.MaxLength) throw new RequestException(Refusal.TooLarge, $"input '{tensor.Name}' takes more than {Array.MaxLength} bytes");
         tensor.Length = (int)count * type.Size();
         tensor.Offset = request.Buffer.Allocate(tensor.Length);
         TensorJson.Read(ref cursor, type, tensor.Shape, request.Buffer.Span(tensor.Offset, tensor.Length), what);

@@ -14,7 +14,8 @@ internal static class OipResponseWriter
     {
         var outputs = result.Outputs;
         var manifest = result.Lease.Manifest;
-        Span<int> chosen = stackalloc int[request.OutputCount == 0 ? outputs.Count : request.OutputCount];
+        var count = request.OutputCount == 0 ? outputs.Count : request.OutputCount;
+        Span<int> chosen = count <= 64 ? stackalloc int[count] : new int[count];
         var hasBinary = false;
 
         json.WriteStartObject();

@@ -187,7 +187,8 @@ public sealed class Predictor(ModelHost models, IStateStore state, PendingFeedba
             Label = label,
             Confidence = answer.Probabilities[label],
             Stage = request.App.Document.Cascade[answer.Stage].Model,
-            Degraded = answer.CutShort,
+            // Without the head it is the global answer, and less than the app promises.
+            Degraded = answer.CutShort ?? (request.App.Head is null ? null : "deadline"),
             Scores = answer.Probabilities,
             StageConfidences = answer.Confidences,
         };
