@@ -41,7 +41,7 @@ public static class Samples
     /// <summary>A line that calls an app, for pasting into a shell; null for apps that aren't ours.</summary>
     public static string? Curl(App app, string address, bool needsKey)
     {
-        var key = needsKey ? " -H \"Authorization: Bearer $SKIFF_KEY\"" : "";
+        var key = needsKey ? " -H \"Authorization: Bearer $KEY\"" : "";
         var body = app.Name switch
         {
             "fashion" or "digits" => $"@{Relative(Path.Combine(Folder, app.Name, "request.json"))}",

@@ -30,6 +30,9 @@ public sealed class Server : IAsyncDisposable
     /// <summary>Where it listens, ports filled in.</summary>
     public IReadOnlyList<string> Addresses => [.. _web.Services.GetRequiredService<IServer>().Features.GetRequiredFeature<IServerAddressesFeature>().Addresses];
 
+    /// <summary>What it answers to.</summary>
+    public IReadOnlyList<Endpoint> Endpoints => _web.Services.GetRequiredService<EndpointDataSource>().Endpoints;
+
     /// <summary>Opens the stores, publishes the samples into an empty one, loads the apps and starts to listen.</summary>
     /// <param name="samples">Folder of the sample apps; null for none.</param>
     /// <exception cref="StoreException">A store can't be opened, or another server uses the data folder.</exception>
@@ -96,6 +99,8 @@ public sealed class Server : IAsyncDisposable
         builder.WebHost.UseUrls(settings.Urls);
         builder.WebHost.ConfigureKestrel(kestrel =>
         {
+            // Where we listen was checked in Settings: endpoints of "Kestrel" in the environment or an appsettings.json would go past that.
+            kestrel.Configure();
             kestrel.AddServerHeader = false;
             kestrel.Limits.MaxRequestBodySize = settings.MaxBodyBytes;
         });

@@ -46,13 +46,22 @@ public sealed record Settings
             State = ReadPath("SKIFF_STATE", "sqlite", Path.Combine(folder, "state.db")),
             Queue = ReadPath("SKIFF_QUEUE", "sqlite", Path.Combine(folder, "queue.db")),
             Keys = Take("SKIFF_API_KEYS", ApiKeys.Parse),
-            Secrets = Value("SKIFF_SECRET") is { } secret ? secret.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries) : null,
+            Secrets = ReadSecrets(Value("SKIFF_SECRET")),
             ModelMemoryBytes = ReadNumber("SKIFF_MODEL_MEMORY_MB", 2048, 16, 1 << 20) << 20,
             MaxBodyBytes = ReadNumber("SKIFF_MAX_BODY_BYTES", 32 << 20, 1024, 1 << 30),
             Urls = urls ?? Value("ASPNETCORE_URLS") ?? "http://127.0.0.1:8080",
         }.CheckUrls();
 
         string? Value(string name) => environment[name] as string is { Length: > 0 } value ? value : null;
+
+        static string[]? ReadSecrets(string? value)
+        {
+            if (value is null) return null;
+            var secrets = value.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
+            return secrets.Length > 0 && secrets.All(secret => secret.Length >= 16)
+                ? secrets
+                : throw new SettingException("SKIFF_SECRET takes at least 16 characters; several secrets are joined by commas, the first seals");
+        }
 
         string ReadPath(string name, string scheme, string otherwise)
         {
@@ -88,7 +97,9 @@ public sealed record Settings
 
     private Settings CheckUrls()
     {
-        foreach (var url in Urls.Split(';', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries))
+        var urls = Urls.Split(';', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
+        if (urls.Length == 0) throw new SettingException("--urls is empty: it takes addresses like http://127.0.0.1:8080, joined by semicolons");
+        foreach (var url in urls)
         {
             BindingAddress address;
             try

@@ -6,6 +6,9 @@ namespace Skiff.Embedded;
 /// <summary>Opens SQLite files the one way we use them: write-ahead log, a busy timeout, and failures as <see cref="StoreException"/>.</summary>
 internal static class Database
 {
+    // How long to wait for others to let go of the file. The provider repeats what was busy until its own timeout, so both must say it.
+    private const int BusySeconds = 5;
+
     static Database() => SQLitePCL.Batteries_V2.Init();
 
     /// <param name="synchronous"><c>FULL</c>: a commit outlives a loss of power. <c>NORMAL</c>: it outlives the process, and the last ones may be undone by a loss of power.</param>
@@ -15,13 +18,13 @@ internal static class Database
         return Guard(path, () =>
         {
             if (Path.GetDirectoryName(path) is { Length: > 0 } folder) Directory.CreateDirectory(folder);
-            var connection = new SqliteConnection(new SqliteConnectionStringBuilder { DataSource = path, Pooling = false }.ToString());
+            var connection = new SqliteConnection(new SqliteConnectionStringBuilder { DataSource = path, Pooling = false, DefaultTimeout = BusySeconds }.ToString());
             connection.Open();
             try
             {
                 Execute(connection, "PRAGMA journal_mode=WAL");
                 Execute(connection, $"PRAGMA synchronous={synchronous}");
-                Execute(connection, "PRAGMA busy_timeout=5000");
+                Execute(connection, $"PRAGMA busy_timeout={BusySeconds * 1000}");
                 Execute(connection, schema);
                 return connection;
             }
@@ -38,6 +41,26 @@ internal static class Database
         using var command = connection.CreateCommand();
         command.CommandText = sql;
         command.ExecuteNonQuery();
+    }
+
+    /// <summary>
+    /// Runs an action in a write transaction. Plain statements rather than the provider's transaction object: when the disk is full SQLite rolls back by itself,
+    /// and that object then fails in its own rollback and leaves the connection unusable.
+    /// </summary>
+    public static T InTransaction<T>(SqliteConnection connection, Func<T> action)
+    {
+        Execute(connection, "BEGIN IMMEDIATE");
+        try
+        {
+            var result = action();
+            Execute(connection, "COMMIT");
+            return result;
+        }
+        catch
+        {
+            if (SQLitePCL.raw.sqlite3_get_autocommit(connection.Handle) == 0) Execute(connection, "ROLLBACK");
+            throw;
+        }
     }
 
     public static T Guard<T>(string path, Func<T> action)

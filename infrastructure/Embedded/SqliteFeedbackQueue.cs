@@ -1,3 +1,4 @@
+using System.Text.Json;
 using System.Threading.Channels;
 using Microsoft.Data.Sqlite;
 using Skiff.Feedback;
@@ -51,7 +52,17 @@ public sealed class SqliteFeedbackQueue : IFeedbackQueue, IAsyncDisposable
         while (true)
         {
             await _arrived.WaitAsync(cancellation);
-            var received = Read(most);
+            List<ReceivedFeedback> received;
+            try
+            {
+                received = Read(most);
+            }
+            catch (StoreException)
+            {
+                // Whoever comes back finds what is behind it.
+                Signal();
+                throw;
+            }
             if (received.Count == 0) continue;
             // There may be more than was asked for; and a signal too many costs one look.
             Signal();
@@ -73,8 +84,19 @@ public sealed class SqliteFeedbackQueue : IFeedbackQueue, IAsyncDisposable
         using var reader = _select.Bind(_received, most).ExecuteReader();
         while (reader.Read())
         {
-            _received = reader.GetInt64(0);
-            received.Add(new ReceivedFeedback(_received, FeedbackMessage.Deserialize(reader.GetFieldValue<byte[]>(1))));
+            var seq = reader.GetInt64(0);
+            try
+            {
+                received.Add(new ReceivedFeedback(seq, FeedbackMessage.Deserialize(reader.GetFieldValue<byte[]>(1))));
+            }
+            catch (JsonException e)
+            {
+                // Those before it first; then it is passed over, so that it holds up nobody. It stays in the file.
+                if (received.Count > 0) break;
+                _received = seq;
+                throw new StoreException($"message {seq} in the queue {_path} is damaged: {e.Message}", e);
+            }
+            _received = seq;
         }
         return received;
     });
@@ -107,27 +129,25 @@ public sealed class SqliteFeedbackQueue : IFeedbackQueue, IAsyncDisposable
             {
                 Commit(batch);
                 Signal();
-                foreach (var work in batch) work.Done.SetResult();
+                foreach (var work in batch) work.Done.TrySetResult();
             }
-            catch (StoreException e)
+            catch (Exception e)
             {
-                foreach (var work in batch) work.Done.SetException(e);
+                // Whatever it was, those who wait are told and the writer goes on: a writer that ends would leave everybody waiting.
+                foreach (var work in batch) work.Done.TrySetException(e);
             }
         }
     }
 
-    private void Commit(List<Work> batch) => Database.Guard(_path, () =>
+    private void Commit(List<Work> batch) => Database.Guard(_path, () => Database.InTransaction(_connection, () =>
     {
-        using var transaction = _connection.BeginTransaction();
-        _insert.Transaction = _delete.Transaction = transaction;
         foreach (var work in batch)
         {
             foreach (var body in work.Bodies) _insert.Bind(body).ExecuteNonQuery();
             foreach (var receipt in work.Completed) _delete.Bind(receipt).ExecuteNonQuery();
         }
-        transaction.Commit();
         return true;
-    });
+    }));
 
     private sealed record Work(byte[][] Bodies, long[] Completed)
     {

@@ -69,11 +69,7 @@ public sealed class SqliteStateStore : IStateStore, IDisposable
             return Database.Guard(_path, () =>
             {
                 // One transaction holds many users' commits; a user who lost a race is taken back alone.
-                using var transaction = _writer.Sqlite.BeginTransaction();
-                _writer.Enlist(transaction);
-                var made = commits.Select((commit, i) => _writer.TryCommit(commit, transaction, $"user{i}")).ToArray();
-                transaction.Commit();
-                return made;
+                return Database.InTransaction(_writer.Sqlite, () => commits.Select(_writer.TryCommit).ToArray());
             });
         }
         finally
@@ -179,8 +175,7 @@ public sealed class SqliteStateStore : IStateStore, IDisposable
         public HeadState? ReadHead(UserKey user)
         {
             // Both reads see one moment.
-            using var transaction = Sqlite.BeginTransaction(deferred: true);
-            _selectWeights.Transaction = _selectCovariance.Transaction = transaction;
+            Database.Execute(Sqlite, "BEGIN");
             try
             {
                 if (ReadWeights(user) is not { } weights) return null;
@@ -190,25 +185,17 @@ public sealed class SqliteStateStore : IStateStore, IDisposable
             }
             finally
             {
-                _selectWeights.Transaction = _selectCovariance.Transaction = null;
+                Database.Execute(Sqlite, "COMMIT");
             }
         }
 
-        public void Enlist(SqliteTransaction transaction)
+        public bool TryCommit(UserCommit commit)
         {
-            foreach (var command in new[] { _insertHead, _updateHead, _putCovariance, _insertFeedback }) command.Transaction = transaction;
-        }
-
-        public bool TryCommit(UserCommit commit, SqliteTransaction transaction, string savepoint)
-        {
-            transaction.Save(savepoint);
-            if (TryWriteHead(commit) && commit.Accepted.All(accepted => TryWriteFeedback(commit.User, accepted)))
-            {
-                transaction.Release(savepoint);
-                return true;
-            }
-            transaction.Rollback(savepoint);
-            return false;
+            Database.Execute(Sqlite, "SAVEPOINT one_user");
+            var written = TryWriteHead(commit) && commit.Accepted.All(accepted => TryWriteFeedback(commit.User, accepted));
+            if (!written) Database.Execute(Sqlite, "ROLLBACK TO one_user");
+            Database.Execute(Sqlite, "RELEASE one_user");
+            return written;
         }
 
         public void Dispose()

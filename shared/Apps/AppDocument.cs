@@ -60,6 +60,7 @@ public sealed record AppDocument
             "'input.shape' takes positive dimensions, at most 16,777,216 elements a row, without the rows themselves");
         Require(ObjectiveMs > 0, $"'objective_ms' is {ObjectiveMs}: it takes a positive number of milliseconds");
         Require(Labels.Distinct().Count() == Labels.Count, "'labels' names a class twice");
+        Require(Default.Label is not { } label || (label >= 0 && label < Labels.Count), $"'default.label' is {Default.Label}: it takes null, or the index of one of the {Labels.Count} labels");
         Require(Cascade.Count > 0 || Head is not null, "an app needs a 'cascade', a 'head', or both");
         Require(Decisions == DecisionStorage.Sealed, "'decisions' takes \"sealed\"");
         for (var i = 0; i < Cascade.Count; i++)

@@ -54,7 +54,7 @@ public sealed class Cascade(IReadOnlyList<Stage> stages, ModelHost models, TimeP
                     open = RunStage(stage, lease, buffer, stage == 0 ? input : Gather(buffer, input, open), open, answers, runs);
                     continue;
                 }
-                catch (RequestException e) when (stage > 0 && e.Refusal == Refusal.Unavailable)
+                catch (RequestException e) when (stage > 0 && e.Refusal is Refusal.Unavailable or Refusal.Invalid)
                 {
                     cut = "unavailable";
                 }
@@ -100,7 +100,8 @@ public sealed class Cascade(IReadOnlyList<Stage> stages, ModelHost models, TimeP
         catch (ModelFailedException e)
         {
             lease.Statistics.Failed(0);
-            throw RequestException.Unavailable($"model '{lease.Manifest.Name}' failed to run: {e.Message}");
+            // Shape and type were checked: what is left are values, such as an item that the model has no row for.
+            throw RequestException.Invalid($"model '{lease.Manifest.Name}' could not be run on this input: {e.Message}");
         }
     }
 

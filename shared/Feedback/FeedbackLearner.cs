@@ -28,7 +28,7 @@ public sealed class FeedbackLearner(AppHost apps, IStateStore state, FeedbackSta
             foreach (var group in open)
             {
                 var fresh = group.Where(message => seen.Add((group.Key.Tenant, group.Key.App, message.FeedbackId))).ToList();
-                statistics.AddDuplicates(group.Count() - fresh.Count);
+                statistics.Of(group.Key.Tenant).AddDuplicates(group.Count() - fresh.Count);
                 if (fresh.Count == 0) continue;
                 commits.Add(await ApplyAsync(group.Key, fresh, cancellation));
                 sources.Add(group);
@@ -41,10 +41,12 @@ public sealed class FeedbackLearner(AppHost apps, IStateStore state, FeedbackSta
 
     private void Count(IEnumerable<UserCommit> done)
     {
-        var accepted = done.SelectMany(commit => commit.Accepted).ToList();
-        var learnt = accepted.Count(feedback => feedback.Learnt);
-        statistics.AddLearnt(learnt);
-        statistics.AddKept(accepted.Count - learnt);
+        foreach (var commit in done)
+        {
+            var learnt = commit.Accepted.Count(feedback => feedback.Learnt);
+            statistics.Of(commit.User.Tenant).AddLearnt(learnt);
+            statistics.Of(commit.User.Tenant).AddKept(commit.Accepted.Count - learnt);
+        }
     }
 
     private async Task<HashSet<(string, string, string)>> FindSeenAsync(IReadOnlyList<IGrouping<UserKey, FeedbackMessage>> groups, CancellationToken cancellation)

@@ -14,6 +14,7 @@ public sealed class FeedbackWorker(IFeedbackQueue queue, FeedbackLearner learner
 
     // How many learnt messages may wait in the queue for the flush that lets them go: it costs a sync, they cost their space.
     private const int FlushEvery = 4096;
+    private static readonly TimeSpan ShortestPause = TimeSpan.FromMilliseconds(50);
     private static readonly TimeSpan LongestPause = TimeSpan.FromSeconds(5);
 
     private readonly List<ReceivedFeedback> _learnt = [];
@@ -32,6 +33,12 @@ public sealed class FeedbackWorker(IFeedbackQueue queue, FeedbackLearner learner
             {
                 break;
             }
+            catch (StoreException e)
+            {
+                log.LogError("feedback can't be received: {Error}", e.Message);
+                await PauseAsync(ShortestPause, cancellation);
+                continue;
+            }
             await LearnAsync(batch, cancellation);
             if (_learnt.Count >= FlushEvery) await TryFlushAsync(cancellation);
         }
@@ -41,14 +48,14 @@ public sealed class FeedbackWorker(IFeedbackQueue queue, FeedbackLearner learner
     /// <summary>Learns a batch, for as long as it takes the store to come back.</summary>
     private async Task LearnAsync(IReadOnlyList<ReceivedFeedback> batch, CancellationToken cancellation)
     {
-        var pause = TimeSpan.FromMilliseconds(50);
+        var pause = ShortestPause;
         while (true)
         {
             try
             {
                 await learner.LearnAsync([.. batch.Select(received => received.Message)], CancellationToken.None);
                 _learnt.AddRange(batch);
-                foreach (var received in batch) pending.Remove(new UserKey(received.Message.Tenant, received.Message.App, received.Message.User));
+                foreach (var received in batch) pending.Remove(received.Message);
                 return;
             }
             catch (StoreException e)
@@ -59,6 +66,7 @@ public sealed class FeedbackWorker(IFeedbackQueue queue, FeedbackLearner learner
             {
                 // A message that we can't process, though we accepted it: it must not hold up the others. It stays in the queue for the next start.
                 log.LogError(e, "feedback {Receipt} can't be processed", batch[0].Receipt);
+                pending.Remove(batch[0].Message);
                 return;
             }
             catch (Exception)
@@ -66,16 +74,16 @@ public sealed class FeedbackWorker(IFeedbackQueue queue, FeedbackLearner learner
                 foreach (var received in batch) await LearnAsync([received], cancellation);
                 return;
             }
-            try
-            {
-                await Task.Delay(pause, time, cancellation);
-            }
-            catch (OperationCanceledException)
-            {
-                return;
-            }
+            if (!await PauseAsync(pause, cancellation)) return;
             pause = pause * 2 < LongestPause ? pause * 2 : LongestPause;
         }
+    }
+
+    /// <returns>False when it was cancelled.</returns>
+    private async Task<bool> PauseAsync(TimeSpan pause, CancellationToken cancellation)
+    {
+        await Task.Delay(pause, time, cancellation).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        return !cancellation.IsCancellationRequested;
     }
 
     private async Task TryFlushAsync(CancellationToken cancellation)

@@ -11,26 +11,32 @@ public sealed class PendingFeedback
 {
     private readonly ConcurrentDictionary<UserKey, Entry> _users = new();
 
-    public void Add(UserKey user)
+    public void Add(FeedbackMessage message)
     {
+        var user = UserOf(message);
         while (true)
         {
             var entry = _users.GetOrAdd(user, _ => new Entry());
             lock (entry)
             {
                 if (entry.IsGone) continue;
-                entry.Count++;
+                entry.Ids[message.FeedbackId] = entry.Ids.GetValueOrDefault(message.FeedbackId) + 1;
                 return;
             }
         }
     }
 
-    public void Remove(UserKey user)
+    /// <summary>A message that was not added, left over from an earlier process, ends nobody's wait.</summary>
+    public void Remove(FeedbackMessage message)
     {
+        var user = UserOf(message);
         if (!_users.TryGetValue(user, out var entry)) return;
         lock (entry)
         {
-            if (entry.IsGone || --entry.Count > 0) return;
+            if (entry.IsGone || !entry.Ids.TryGetValue(message.FeedbackId, out var count)) return;
+            if (count > 1) entry.Ids[message.FeedbackId] = count - 1;
+            else entry.Ids.Remove(message.FeedbackId);
+            if (entry.Ids.Count > 0) return;
             entry.IsGone = true;
             _users.TryRemove(user, out _);
         }
@@ -51,10 +57,12 @@ public sealed class PendingFeedback
         }
     }
 
+    private static UserKey UserOf(FeedbackMessage message) => new(message.Tenant, message.App, message.User);
+
     private sealed class Entry
     {
         public readonly TaskCompletionSource Done = new(TaskCreationOptions.RunContinuationsAsynchronously);
-        public int Count;
+        public readonly Dictionary<string, int> Ids = [];
         public bool IsGone;
     }
 }

@@ -111,7 +111,7 @@ public sealed class ModelHost(ModelStore store, ModelHostOptions options, TimePr
             {
                 var version = model?.Versions.GetValueOrDefault(number);
                 var loaded = version?.Session is not null && model is { Unloaded: false };
-                var reason = model is { Unloaded: true } ? "unloaded" : version?.Error ?? (loaded ? "" : "not loaded; the first request loads it");
+                var reason = model is { Unloaded: true } ? "unloaded" : version?.Error ?? (model?.SwapVersion == number ? model.SwapError : null) ?? (loaded ? "" : "not loaded; the first request loads it");
                 states.Add(new ModelState(name, number, number == live, loaded, reason));
             }
         }
@@ -290,6 +290,7 @@ public sealed class ModelHost(ModelStore store, ModelHostOptions options, TimePr
             Volatile.Write(ref model.CheckedAt, time.GetTimestamp());
             if (model.Unloaded) return;
             var number = await store.ResolveAsync(model.Tenant, ArtifactKind.Model, model.Name, ModelStore.Live, CancellationToken.None);
+            model.SwapVersion = number;
             if (number is null || number == model.Live?.Manifest.Version)
             {
                 model.SwapError = null;
@@ -317,10 +318,11 @@ public sealed class ModelHost(ModelStore store, ModelHostOptions options, TimePr
         public readonly string Tenant = tenant;
         public readonly string Name = name;
         public readonly ConcurrentDictionary<int, ModelVersion> Versions = new();
-        public ModelVersion? Live;
+        public volatile ModelVersion? Live;
         public long CheckedAt;
         public int Checking;
         public volatile bool Unloaded;
+        public int? SwapVersion; // which version live names, loaded or not
         public volatile string? SwapError;
     }
 }
@@ -332,8 +334,8 @@ public sealed class ModelVersion(string tenant, Manifest manifest)
     public Manifest Manifest { get; } = manifest;
     public ModelStatistics Statistics { get; } = new();
 
-    internal ModelSession? Session;
-    internal Task? Loading;
+    internal volatile ModelSession? Session;
+    internal volatile Task? Loading;
     internal volatile string? Error;
     internal long FailedAt;
     internal long LastUsed;

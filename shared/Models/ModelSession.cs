@@ -5,8 +5,13 @@ using Session = Microsoft.ML.OnnxRuntime.InferenceSession;
 
 namespace Skiff.Models;
 
-/// <summary>The runtime refused a model or failed to run it; the message is the runtime's own.</summary>
-public sealed class ModelFailedException(string message, Exception? inner = null) : Exception(message, inner);
+/// <summary>The runtime refused a model or failed to run it; the message is the runtime's own, without the places in its source code.</summary>
+public sealed partial class ModelFailedException(string message, Exception? inner = null) : Exception(InSourceCode().Replace(message, ""), inner)
+{
+    // "[ErrorCode:RuntimeException] … Status Message: /onnxruntime_src/…/ops.h:540 void onnxruntime::X::Append(ptrdiff_t) axis == 1 was false. 2 by 3"
+    [System.Text.RegularExpressions.GeneratedRegex(@"^\[ErrorCode:\w+\] |/\S+\.(h|cc|cpp|cu):\d+ (.*? was false\. ?)?")]
+    private static partial System.Text.RegularExpressions.Regex InSourceCode();
+}
 
 /// <summary>
 /// A loaded model: a session of the ONNX Runtime, counted by its users, so that it can be replaced or evicted under load and its native memory is freed

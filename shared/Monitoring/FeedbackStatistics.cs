@@ -1,7 +1,17 @@
+using System.Collections.Concurrent;
+
 namespace Skiff.Monitoring;
 
-/// <summary>What became of feedback in this process.</summary>
+/// <summary>What became of feedback in this process, each tenant's for itself.</summary>
 public sealed class FeedbackStatistics
+{
+    private readonly ConcurrentDictionary<string, FeedbackCounts> _tenants = new();
+
+    public FeedbackCounts Of(string tenant) => _tenants.GetOrAdd(tenant, _ => new FeedbackCounts());
+}
+
+/// <summary>What became of a tenant's feedback.</summary>
+public sealed class FeedbackCounts
 {
     private long _accepted;
     private long _learnt;

@@ -27,10 +27,10 @@ public sealed class Metrics(ModelHost models, FeedbackStatistics feedback, TimeP
         foreach (var (labels, statistics) in all) AppendHistogram(text, "skiff_request_duration_seconds", labels, statistics.RequestSeconds);
 
         Single("skiff_model_memory_bytes", "gauge", "Memory that loaded models are counted as", models.UsedBytes);
-        Single("skiff_feedback_accepted_total", "counter", "Feedback made durable", feedback.Accepted);
-        Single("skiff_feedback_learnt_total", "counter", "Feedback that changed a head", feedback.Learnt);
-        Single("skiff_feedback_kept_total", "counter", "Feedback kept without changing a head", feedback.Kept);
-        Single("skiff_feedback_duplicate_total", "counter", "Feedback that had been accepted before", feedback.Duplicates);
+        Single("skiff_feedback_accepted_total", "counter", "Feedback made durable", feedback.Of(tenant).Accepted);
+        Single("skiff_feedback_learnt_total", "counter", "Feedback that changed a head", feedback.Of(tenant).Learnt);
+        Single("skiff_feedback_kept_total", "counter", "Feedback kept without changing a head", feedback.Of(tenant).Kept);
+        Single("skiff_feedback_duplicate_total", "counter", "Feedback that had been accepted before", feedback.Of(tenant).Duplicates);
         Single("dotnet_gc_allocated_bytes_total", "counter", "Managed memory allocated", GC.GetTotalAllocatedBytes());
         Single("process_resident_memory_bytes", "gauge", "Resident memory", Environment.WorkingSet);
         Single("process_cpu_seconds_total", "counter", "Processor time", Environment.CpuUsage.TotalTime.TotalSeconds);

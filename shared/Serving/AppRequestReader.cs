@@ -45,17 +45,20 @@ internal static class AppRequestReader
     {
         var cursor = new JsonCursor(body);
         var start = cursor.Mark();
+        string? before = null;
         cursor.BeginObject();
         while (cursor.NextProperty(out var name))
         {
             if (!name.SequenceEqual("feedback"u8))
             {
+                before ??= Encoding.UTF8.GetString(name);
                 cursor.Skip();
                 continue;
             }
+            if (before is not null) throw Unknown(before, "nothing beside 'feedback'");
             var several = new List<FeedbackRequest>();
             cursor.BeginArray("'feedback'");
-            while (cursor.NextElement()) several.Add(ReadOne(ref cursor, app, space));
+            while (cursor.NextElement()) several.Add(ReadItem(ref cursor, app, space, several.Count));
             if (cursor.NextProperty(out var other)) throw Unknown(other, "nothing beside 'feedback'");
             cursor.End();
             return several.Count > 0 ? (several, true) : throw RequestException.Invalid("'feedback' is empty: it takes at least one");
@@ -64,6 +67,18 @@ internal static class AppRequestReader
         var one = ReadOne(ref cursor, app, space);
         cursor.End();
         return ([one], false);
+    }
+
+    private static FeedbackRequest ReadItem(ref JsonCursor cursor, App app, InferRequest space, int index)
+    {
+        try
+        {
+            return ReadOne(ref cursor, app, space);
+        }
+        catch (RequestException e)
+        {
+            throw new RequestException(e.Refusal, $"feedback[{index}]: {e.Message}; none was accepted");
+        }
     }
 
     private static FeedbackRequest ReadOne(ref JsonCursor cursor, App app, InferRequest space)
@@ -160,6 +175,7 @@ internal static class AppRequestReader
         TensorJson.Read(ref cursor, app.InputType, app.Document.Input.Shape, space.Buffer.Span(offset, size), what);
     }
 
-    private static RequestException Unknown(ReadOnlySpan<byte> name, string allowed) =>
-        RequestException.Invalid($"unknown field '{Encoding.UTF8.GetString(name)}': it takes {allowed}");
+    private static RequestException Unknown(ReadOnlySpan<byte> name, string allowed) => Unknown(Encoding.UTF8.GetString(name), allowed);
+
+    private static RequestException Unknown(string name, string allowed) => RequestException.Invalid($"unknown field '{name}': it takes {allowed}");
 }

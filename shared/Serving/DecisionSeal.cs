@@ -64,6 +64,8 @@ public sealed class DecisionSeal
     {
         if (id.Length > LongestId || !Base64Url.IsValid(id)) return null;
         var sealed_ = Base64Url.DecodeFromChars(id);
+        // White space, padding and spare bits decode as well; the id is also the feedback's, which counts once, so there is one spelling of it.
+        if (Base64Url.EncodeToString(sealed_) != id) return null;
         if (sealed_.Length < HeaderLength + TagLength || sealed_[0] != FormatVersion) return null;
         if (KeyOf(sealed_) is not { } key) return null;
         var plain = new byte[sealed_.Length - HeaderLength - TagLength];
@@ -112,8 +114,14 @@ public sealed class DecisionSeal
         writer.Write(decision.Propensity);
         writer.Write7BitEncodedInt(decision.FeaturesVersion);
         writer.Write7BitEncodedInt(decision.PriorVersion);
+        var isWide = decision.Features.Any(value => !Half.IsFinite((Half)value)); // beyond 65504
+        writer.Write(isWide);
         writer.Write7BitEncodedInt(decision.Features.Length);
-        foreach (var value in decision.Features) writer.Write((Half)value);
+        foreach (var value in decision.Features)
+        {
+            if (isWide) writer.Write(value);
+            else writer.Write((Half)value);
+        }
         writer.Write7BitEncodedInt(decision.Base.Length);
         foreach (var value in decision.Base) writer.Write(value);
         writer.Flush();
@@ -134,10 +142,13 @@ public sealed class DecisionSeal
             Propensity = reader.ReadSingle(),
             FeaturesVersion = reader.Read7BitEncodedInt(),
             PriorVersion = reader.Read7BitEncodedInt(),
-            Features = ReadValues(reader, r => (float)r.ReadHalf()),
+            Features = ReadFeatures(reader),
             Base = ReadValues(reader, r => r.ReadSingle()),
         };
     }
+
+    private static float[] ReadFeatures(BinaryReader reader) =>
+        reader.ReadBoolean() ? ReadValues(reader, r => r.ReadSingle()) : ReadValues(reader, r => (float)r.ReadHalf());
 
     private static float[] ReadValues(BinaryReader reader, Func<BinaryReader, float> read)
     {

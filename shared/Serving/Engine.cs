@@ -34,13 +34,16 @@ public sealed class Engine
     private readonly Gateway _gateway;
     private readonly OipEndpoints _oip;
     private readonly AppEndpoints _appEndpoints;
+    private readonly PageEndpoints _pages;
     private readonly Metrics _metrics;
     private readonly TimeProvider _time;
+    private readonly ILogger _log;
     private readonly TimeSpan _aliasInterval;
 
     public Engine(EngineParts parts)
     {
         _time = parts.Time;
+        _log = parts.Logging.CreateLogger<Engine>();
         _aliasInterval = parts.Models.AliasInterval;
         _gateway = new Gateway(parts.Keys, parts.Logging.CreateLogger<Gateway>());
 
@@ -58,6 +61,7 @@ public sealed class Engine
 
         _oip = new OipEndpoints(_gateway, Models, _time);
         _appEndpoints = new AppEndpoints(_gateway, Apps, predictor, intake, _time);
+        _pages = new PageEndpoints(_gateway);
         _metrics = new Metrics(Models, feedback, _time);
     }
 
@@ -72,12 +76,27 @@ public sealed class Engine
         app.UseStatusCodePages(context => Gateway.NoRouteAsync(context.HttpContext));
         _oip.Map(app);
         _appEndpoints.Map(app);
+        _pages.Map(app);
         app.MapGet("/healthz", _gateway.Open(http => http.Response.WriteAsync("ok\n", http.RequestAborted)));
         app.MapGet("/metrics", _gateway.For(Scopes.Predict, (http, caller) =>
         {
             http.Response.ContentType = "text/plain; version=0.0.4; charset=utf-8";
             return http.Response.WriteAsync(_metrics.Write(caller.Tenant), http.RequestAborted);
         }));
+    }
+
+    private async Task RefreshAsync()
+    {
+        try
+        {
+            await Models.RefreshDueAsync();
+            await Apps.RefreshDueAsync();
+        }
+        catch (Exception e)
+        {
+            // The next look may go better; one that fails must not be the last.
+            _log.LogError(e, "looking for new versions failed");
+        }
     }
 
     /// <summary>For long-lived hosts: notices moved aliases without waiting for a request, until cancelled.</summary>
@@ -88,8 +107,7 @@ public sealed class Engine
         {
             while (await timer.WaitForNextTickAsync(cancellation))
             {
-                await Models.RefreshDueAsync();
-                await Apps.RefreshDueAsync();
+                await RefreshAsync();
             }
         }
         catch (OperationCanceledException)

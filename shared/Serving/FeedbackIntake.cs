@@ -48,18 +48,17 @@ public sealed class FeedbackIntake(Predictor predictor, IFeedbackQueue queue, Pe
             }
         }
 
-        var users = messages.Select(message => new UserKey(message.Tenant, message.App, message.User)).ToArray();
-        foreach (var user in users) pending.Add(user);
+        foreach (var message in messages) pending.Add(message);
         try
         {
             await queue.SendAsync(messages, cancellation);
         }
         catch
         {
-            foreach (var user in users) pending.Remove(user);
+            foreach (var message in messages) pending.Remove(message);
             throw;
         }
-        statistics.AddAccepted(messages.Length);
+        statistics.Of(app.Tenant).AddAccepted(messages.Length);
         return [.. messages.Select(message => message.FeedbackId)];
     }
 

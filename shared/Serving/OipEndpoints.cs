@@ -46,11 +46,24 @@ public sealed class OipEndpoints(Gateway gateway, ModelHost models, TimeProvider
 
         using var result = await _inference.InferAsync(caller.Tenant, request, arrived, http.RequestAborted);
         var ran = time.GetTimestamp();
-        var jsonLength = OipResponseWriter.Write(request, result, exchange.Json, exchange.Answer);
+        var jsonLength = Write(exchange, result, arrived);
         if (jsonLength is { } length) http.Response.Headers[HeaderLength] = length.ToString(CultureInfo.InvariantCulture);
         await exchange.SendAsync(http.Response, 200, jsonLength is null ? Gateway.Json : "application/octet-stream", http.RequestAborted);
         var done = time.GetTimestamp();
         result.Lease.Statistics.Succeeded(decoded - arrived, done - ran, done - arrived, time.GetElapsedTime(arrived, done).TotalSeconds, time.GetUtcNow());
+    }
+
+    private int? Write(Exchange exchange, InferResult result, long arrived)
+    {
+        try
+        {
+            return OipResponseWriter.Write(exchange.Infer, result, exchange.Json, exchange.Answer);
+        }
+        catch (RequestException)
+        {
+            result.Lease.Statistics.Failed(time.GetTimestamp() - arrived);
+            throw;
+        }
     }
 
     private Task ServerAsync(HttpContext http) => AnswerAsync(http, json =>

@@ -73,7 +73,7 @@ public sealed class Predictor(ModelHost models, IStateStore state, PendingFeedba
     {
         var app = request.App;
         var rows = (int)request.Input.Shape[0];
-        var deadline = request.DeadlineMs is { } ms ? request.Arrived + (long)(ms * time.TimestampFrequency / 1000) : long.MaxValue;
+        var deadline = request.DeadlineMs is { } ms ? (long)(request.Arrived + ms * time.TimestampFrequency / 1000) : long.MaxValue;
         var versions = new Dictionary<string, int>();
         var spent = TimeSpan.Zero;
 

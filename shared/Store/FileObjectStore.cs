@@ -4,7 +4,7 @@ namespace Skiff.Store;
 
 /// <summary>
 /// Objects as files below one folder. A write goes to a temporary file, is flushed to the disk and then named, so a reader or a crash never meets half of one;
-/// naming without overwriting (<c>link</c>) and a lock file around replacing make both conditional writes hold between processes.
+/// a lock file around the naming makes both conditional writes hold between processes.
 /// </summary>
 public sealed class FileObjectStore : IObjectStore
 {
@@ -47,6 +47,8 @@ public sealed class FileObjectStore : IObjectStore
         var temporary = await WriteTemporaryAsync(key, path, content, cancellation);
         try
         {
+            // Without the lock two could win: the platform's move that doesn't overwrite looks first and renames then.
+            using var held = await LockAsync(key, path, cancellation);
             File.Move(temporary, path, overwrite: false);
             return true;
         }
@@ -67,6 +69,7 @@ public sealed class FileObjectStore : IObjectStore
     public async ValueTask<bool> TryReplaceAsync(string key, ReadOnlyMemory<byte> content, string expectedTag, CancellationToken cancellation)
     {
         var path = PathOf(key);
+        if (await GetAsync(key, cancellation) is null) return false;
         using var held = await LockAsync(key, path, cancellation);
         var current = await GetAsync(key, cancellation);
         if (current?.Tag != expectedTag) return false;

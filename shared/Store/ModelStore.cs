@@ -120,7 +120,20 @@ public sealed class ModelStore(IObjectStore objects, TimeProvider time)
             var written = before is null
                 ? await objects.TryCreateAsync(key, content, cancellation)
                 : await objects.TryReplaceAsync(key, content, before.Tag, cancellation);
-            if (written) return before is null ? null : Deserialize(key, before.Content, StoreJson.Default.Alias).Version;
+            // What was there may be damaged; now it no longer is.
+            if (written) return before is null ? null : VersionOf(before);
+        }
+    }
+
+    private static int? VersionOf(StoredObject alias)
+    {
+        try
+        {
+            return JsonSerializer.Deserialize(alias.Content, StoreJson.Default.Alias)?.Version;
+        }
+        catch (JsonException)
+        {
+            return null;
         }
     }
 

@@ -1,0 +1,39 @@
+using System.Runtime.InteropServices;
+using Skiff.Feedback;
+using Skiff.Personalization;
+
+namespace Skiff.Stores;
+
+/// <summary>Feedback and heads of which only what a test is about matters.</summary>
+internal static class Some
+{
+    public static FeedbackMessage Feedback(string id, string user = "u1") => new()
+    {
+        Tenant = "default",
+        App = "app",
+        User = user,
+        FeedbackId = id,
+        Label = 3,
+        FeaturesVersion = 1,
+        PriorVersion = 1,
+        Features = MemoryMarshal.AsBytes<float>([0.1f, -2.5e-30f, float.MaxValue]).ToArray(),
+        At = new DateTimeOffset(2025, 6, 1, 12, 0, 0, TimeSpan.Zero),
+    };
+
+    public static AcceptedFeedback Accepted(string id, string user = "u1") => new(Feedback(id, user), true, null);
+
+    /// <summary>A head of awkward numbers that depend on the seed.</summary>
+    public static HeadState Head(int seed = 1)
+    {
+        var random = new Random(seed);
+        return new HeadState(
+            new HeadWeights { FeaturesVersion = seed, PriorVersion = seed + 1, Updates = seed + 2, Offset = random.NextDouble(), Weights = Floats(650), Tag = "" },
+            Floats(65 * 66 / 2));
+
+        float[] Floats(int count)
+        {
+            float[] values = [0, -0f, float.Epsilon, float.MaxValue, 1 / 3f, .. Enumerable.Range(0, count - 5).Select(_ => (float)(random.NextDouble() - 0.5))];
+            return values;
+        }
+    }
+}
