@@ -1,5 +1,6 @@
 using System.Net.Sockets;
 using Skiff.Apps;
+using Skiff.Serving;
 using Skiff.Store;
 
 namespace Skiff.Serve;

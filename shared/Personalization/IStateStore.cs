@@ -47,7 +47,7 @@ public sealed record UserCommit
 /// <param name="Learnt">Whether the head changed by it; if not, <paramref name="Note"/> says why.</param>
 public sealed record AcceptedFeedback(FeedbackMessage Message, bool Learnt, string? Note);
 
-/// <summary>Heads and the feedback they were learnt from: SQLite here, DynamoDB in the cloud.</summary>
+/// <summary>Heads and the feedback they were learnt from: SQLite here, a table in the cloud.</summary>
 public interface IStateStore
 {
     /// <returns>The weights, or null for a user who has no head.</returns>

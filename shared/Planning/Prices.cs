@@ -1,14 +1,14 @@
 namespace Skiff.Planning;
 
-/// <summary>List prices in US dollars, us-east-1, as published on 1 November 2026. What an answer costs is counted as a function would be billed, wherever it runs.</summary>
+/// <summary>List prices of functions in US dollars (us-east-1, x86), as published by November 2026. What an answer costs is counted as a function would be billed, wherever it runs.</summary>
 public static class Prices
 {
-    public const double LambdaGigabyteSecond = 0.0000166667;
-    public const double LambdaRequest = 0.20 / 1_000_000;
+    public const double FunctionGigabyteSecond = 0.0000166667;
+    public const double FunctionRequest = 0.20 / 1_000_000;
 
     /// <summary>The memory that comes with one virtual CPU, in GB.</summary>
     public const double GigabytesPerCore = 1.769;
 
     /// <param name="runTime">Time on one core.</param>
-    public static double Compute(TimeSpan runTime) => runTime.TotalSeconds * GigabytesPerCore * LambdaGigabyteSecond;
+    public static double Compute(TimeSpan runTime) => runTime.TotalSeconds * GigabytesPerCore * FunctionGigabyteSecond;
 }

@@ -99,7 +99,7 @@ public sealed class Predictor(ModelHost models, IStateStore state, PendingFeedba
 
         var predictions = new Prediction[rows];
         for (var row = 0; row < rows; row++) predictions[row] = Answer(request, row, answers?[row], personal);
-        return new PredictResult(app, predictions, versions, (Prices.Compute(spent) + Prices.LambdaRequest) / Math.Max(rows, 1));
+        return new PredictResult(app, predictions, versions, (Prices.Compute(spent) + Prices.FunctionRequest) / Math.Max(rows, 1));
     }
 
     /// <summary>φ of the rows of a request, on the version that the user's head was learnt on, and that head.</summary>

@@ -9,7 +9,7 @@ public sealed record StoredObject(byte[] Content, string Tag);
 /// </summary>
 public interface IObjectStore
 {
-    /// <summary>Where this is, for messages: <c>file:///…</c> or <c>s3://…</c>.</summary>
+    /// <summary>Where this is, for messages: for example <c>file:///…</c>.</summary>
     string Location { get; }
 
     /// <returns>The object, or null when there is none.</returns>

@@ -1,0 +1,86 @@
+using System.Collections;
+using System.Globalization;
+
+namespace Skiff.Serving;
+
+/// <summary>A setting has a value that it doesn't take; the message names the setting, the value and what it takes.</summary>
+public sealed class SettingException(string message) : Exception(message);
+
+/// <summary>
+/// Reads the <c>SKIFF_…</c> variables of a host, each by its rule, and refuses those that the host doesn't have: a typing error must not become a default.
+/// What every host has is here; the rest asks for what it needs.
+/// </summary>
+public sealed class SettingsReader
+{
+    private static readonly string[] Common = ["SKIFF_MODEL_STORE", "SKIFF_STATE", "SKIFF_QUEUE", "SKIFF_API_KEYS", "SKIFF_SECRET", "SKIFF_MODEL_MEMORY_MB", "SKIFF_MAX_BODY_BYTES"];
+
+    private readonly IDictionary _environment;
+
+    /// <param name="own">Names of variables that only this host has.</param>
+    /// <exception cref="SettingException">There is a <c>SKIFF_</c> variable of another name.</exception>
+    public SettingsReader(IDictionary environment, params string[] own)
+    {
+        _environment = environment;
+        foreach (string name in environment.Keys)
+        {
+            if (name.StartsWith("SKIFF_", StringComparison.Ordinal) && !Common.Contains(name) && !own.Contains(name))
+            {
+                throw new SettingException($"unknown setting {name}: there are {string.Join(", ", Common.Concat(own))}");
+            }
+        }
+    }
+
+    public ApiKeys Keys
+    {
+        get
+        {
+            try
+            {
+                return ApiKeys.Parse(Value("SKIFF_API_KEYS"));
+            }
+            catch (FormatException e)
+            {
+                throw new SettingException($"SKIFF_API_KEYS: {e.Message}");
+            }
+        }
+    }
+
+    /// <summary>Null where none is set.</summary>
+    public IReadOnlyList<string>? Secrets
+    {
+        get
+        {
+            if (Value("SKIFF_SECRET") is not { } value) return null;
+            var secrets = value.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
+            return secrets.Length > 0 && secrets.All(secret => secret.Length >= 16)
+                ? secrets
+                : throw new SettingException("SKIFF_SECRET takes at least 16 characters; several secrets are joined by commas, the first seals");
+        }
+    }
+
+    public long ModelMemoryBytes => Number("SKIFF_MODEL_MEMORY_MB", 2048, 16, 1 << 20) << 20;
+
+    public long MaxBodyBytes => Number("SKIFF_MAX_BODY_BYTES", 32 << 20, 1024, 1 << 30);
+
+    /// <returns>The value, or null where the variable is missing or empty.</returns>
+    public string? Value(string name) => _environment[name] as string is { Length: > 0 } value ? value : null;
+
+    /// <summary>An absolute path behind a scheme, such as <c>file:///path</c>.</summary>
+    /// <returns>The path, or <paramref name="otherwise"/> where the variable is missing.</returns>
+    public string Path(string name, string scheme, string otherwise)
+    {
+        if (Value(name) is not { } value) return otherwise;
+        var prefix = scheme + "://";
+        return value.StartsWith(prefix + "/", StringComparison.Ordinal) && value.Length > prefix.Length + 1
+            ? value[prefix.Length..]
+            : throw new SettingException($"{name} is '{value}': it takes {prefix}/PATH, an absolute path");
+    }
+
+    public long Number(string name, long otherwise, long least, long most)
+    {
+        if (Value(name) is not { } value) return otherwise;
+        return long.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out var number) && number >= least && number <= most
+            ? number
+            : throw new SettingException($"{name} is '{value}': it takes a whole number from {least} to {most}");
+    }
+}
