@@ -44,6 +44,8 @@ public sealed class SqliteStateStore : IStateStore, IDisposable
         _writer = new Connection(path);
     }
 
+    public int MostPerCommit => int.MaxValue;
+
     public ValueTask<HeadWeights?> ReadWeightsAsync(UserKey user, CancellationToken cancellation) =>
         ValueTask.FromResult(WithReader(connection => connection.ReadWeights(user)));
 

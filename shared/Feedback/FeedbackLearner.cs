@@ -15,10 +15,21 @@ public sealed class FeedbackLearner(AppHost apps, IStateStore state, FeedbackSta
 {
     private const int MostAttempts = 10;
 
-    /// <exception cref="Store.StoreException">The state can't be read or written: nothing is lost, try again.</exception>
+    /// <exception cref="Store.StoreException">The state can't be read or written: nothing is lost, try again unless it says that this won't help.</exception>
     public async Task LearnAsync(IReadOnlyList<FeedbackMessage> messages, CancellationToken cancellation)
     {
-        IReadOnlyList<IGrouping<UserKey, FeedbackMessage>> open = [.. messages.GroupBy(message => new UserKey(message.Tenant, message.App, message.User))];
+        // What of a user doesn't fit one commit is learnt in later rounds, each on the head that the one before made.
+        var rounds = messages.GroupBy(UserOf)
+            .SelectMany(user => user.Chunk(state.MostPerCommit).Select((chunk, round) => (Chunk: chunk, Round: round)))
+            .GroupBy(part => part.Round, part => part.Chunk);
+        foreach (var round in rounds) await LearnRoundAsync(round.SelectMany(chunk => chunk), cancellation);
+    }
+
+    private static UserKey UserOf(FeedbackMessage message) => new(message.Tenant, message.App, message.User);
+
+    private async Task LearnRoundAsync(IEnumerable<FeedbackMessage> messages, CancellationToken cancellation)
+    {
+        IReadOnlyList<IGrouping<UserKey, FeedbackMessage>> open = [.. messages.GroupBy(UserOf)];
         for (var attempt = 1; open.Count > 0; attempt++)
         {
             if (attempt > MostAttempts) throw new Store.StoreException($"the heads of {open.Count} users were changed by others {MostAttempts} times in a row");

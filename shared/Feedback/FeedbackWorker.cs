@@ -58,7 +58,7 @@ public sealed class FeedbackWorker(IFeedbackQueue queue, FeedbackLearner learner
                 foreach (var received in batch) pending.Remove(received.Message);
                 return;
             }
-            catch (StoreException e)
+            catch (StoreException e) when (!e.IsPermanent)
             {
                 log.LogError("feedback waits in the queue: {Error}", e.Message);
             }

@@ -50,6 +50,9 @@ public sealed record AcceptedFeedback(FeedbackMessage Message, bool Learnt, stri
 /// <summary>Heads and the feedback they were learnt from: SQLite here, a table in the cloud.</summary>
 public interface IStateStore
 {
+    /// <summary>How much feedback one commit may carry.</summary>
+    int MostPerCommit { get; }
+
     /// <returns>The weights, or null for a user who has no head.</returns>
     ValueTask<HeadWeights?> ReadWeightsAsync(UserKey user, CancellationToken cancellation);
 
@@ -59,6 +62,7 @@ public interface IStateStore
     ValueTask<IReadOnlySet<string>> FindAcceptedAsync(string tenant, string app, IReadOnlyCollection<string> feedbackIds, CancellationToken cancellation);
 
     /// <summary>Commits users, each for itself, conditional on its head's tag and on its feedback ids being new.</summary>
+    /// <exception cref="Store.StoreException">Some could not be made, others may have been: tried again, those are found accepted and change nothing.</exception>
     /// <returns>For each commit whether it was made; false means that somebody else was faster and it must be computed again.</returns>
     ValueTask<IReadOnlyList<bool>> CommitAsync(IReadOnlyList<UserCommit> commits, CancellationToken cancellation);
 

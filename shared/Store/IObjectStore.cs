@@ -28,4 +28,8 @@ public interface IObjectStore
 }
 
 /// <summary>The store can't be read or written: the message says which object and why. Not the caller's fault.</summary>
-public sealed class StoreException(string message, Exception? inner = null) : Exception(message, inner);
+public sealed class StoreException(string message, Exception? inner = null) : Exception(message, inner)
+{
+    /// <summary>Trying again won't help: what was to be stored doesn't fit.</summary>
+    public bool IsPermanent { get; init; }
+}

@@ -1,0 +1,102 @@
+using System.Globalization;
+using System.Runtime.InteropServices;
+using System.Security.Cryptography;
+using System.Text;
+using Amazon.DynamoDBv2.Model;
+using Skiff.Feedback;
+using Skiff.Personalization;
+
+namespace Skiff.Aws;
+
+/// <summary>
+/// The items of the state table. A key's parts are length-prefixed, so no name can pass for two; the tenant comes first, so that a policy can fence it off.
+/// <code>
+/// pk                                      sk           what
+/// 7:default6:digits4:user2:u1             weights      what a prediction reads: version, features, prior, updates, offset, weights
+/// 7:default6:digits4:user2:u1             covariance   version, covariance
+/// 7:default6:digits8:feedback32:&lt;hash&gt;    feedback     user, version, place, learnt, note, body, expires
+/// </code>
+/// Feedback lies by the hash of its id, whosever it is: its place being free is what makes it count once for an app, and hashes spread over partitions.
+/// <c>version</c> and <c>place</c> are the head that a commit made and the order within the commit.
+/// </summary>
+internal static class DynamoItem
+{
+    public const string Weights = "weights", Covariance = "covariance", Feedback = "feedback";
+
+    /// <summary>The table's TTL attribute, in Unix seconds. The service deletes up to days later, which only means that a duplicate is noticed for longer.</summary>
+    public const string Expires = "expires";
+
+    public const int MostBytes = 400 * 1024;
+
+    public static string KeyOf(UserKey user) => Join(user.Tenant, user.App, "user", user.User);
+
+    /// <summary>128 bits of the id: ids may be long, a key may not.</summary>
+    public static string KeyOf(string tenant, string app, string feedbackId) =>
+        Join(tenant, app, Feedback, Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(feedbackId)).AsSpan(0, 16)));
+
+    public static Dictionary<string, AttributeValue> Of(string pk, string sk) => new() { ["pk"] = new() { S = pk }, ["sk"] = new() { S = sk } };
+
+    public static Dictionary<string, AttributeValue> OfWeights(UserKey user, HeadWeights weights, long version) => new(Of(KeyOf(user), Weights))
+    {
+        ["version"] = Number(version),
+        ["features"] = Number(weights.FeaturesVersion),
+        ["prior"] = Number(weights.PriorVersion),
+        ["updates"] = Number(weights.Updates),
+        // As text: the service's numbers are decimal and of a smaller range.
+        ["offset"] = new() { S = weights.Offset.ToString("R", CultureInfo.InvariantCulture) },
+        [Weights] = Floats(weights.Weights),
+    };
+
+    public static Dictionary<string, AttributeValue> OfCovariance(UserKey user, float[] covariance, long version) => new(Of(KeyOf(user), Covariance))
+    {
+        ["version"] = Number(version),
+        [Covariance] = Floats(covariance),
+    };
+
+    public static Dictionary<string, AttributeValue> OfFeedback(UserKey user, AcceptedFeedback accepted, long version, int place, DateTimeOffset expires)
+    {
+        var item = new Dictionary<string, AttributeValue>(Of(KeyOf(user.Tenant, user.App, accepted.Message.FeedbackId), Feedback))
+        {
+            ["user"] = new() { S = user.User },
+            ["version"] = Number(version),
+            ["place"] = Number(place),
+            ["learnt"] = new() { BOOL = accepted.Learnt },
+            ["body"] = new() { B = new MemoryStream(accepted.Message.Serialize()) },
+            [Expires] = Number(expires.ToUnixTimeSeconds()),
+        };
+        if (accepted.Note is { } note) item["note"] = new() { S = note };
+        return item;
+    }
+
+    public static HeadWeights ReadWeights(Dictionary<string, AttributeValue> item) => new()
+    {
+        Tag = item["version"].N,
+        FeaturesVersion = int.Parse(item["features"].N, CultureInfo.InvariantCulture),
+        PriorVersion = int.Parse(item["prior"].N, CultureInfo.InvariantCulture),
+        Updates = long.Parse(item["updates"].N, CultureInfo.InvariantCulture),
+        Offset = double.Parse(item["offset"].S, CultureInfo.InvariantCulture),
+        Weights = ReadFloats(item[Weights]),
+    };
+
+    public static float[] ReadFloats(AttributeValue value) => MemoryMarshal.Cast<byte, float>(value.B.ToArray()).ToArray();
+
+    public static AttributeValue Number(long value) => new() { N = value.ToString(CultureInfo.InvariantCulture) };
+
+    /// <summary>The size that limits and bills go by; of numbers, whose form is not published, at least that.</summary>
+    public static int SizeOf(Dictionary<string, AttributeValue> item) => item.Sum(pair => Encoding.UTF8.GetByteCount(pair.Key) + pair.Value switch
+    {
+        { S: { } text } => Encoding.UTF8.GetByteCount(text),
+        { N: { } number } => number.Length / 2 + 2,
+        { B: { } bytes } => (int)bytes.Length,
+        _ => 1,
+    });
+
+    private static AttributeValue Floats(float[] values) => new() { B = new MemoryStream(MemoryMarshal.AsBytes<float>(values).ToArray()) };
+
+    private static string Join(params ReadOnlySpan<string> parts)
+    {
+        var key = new StringBuilder();
+        foreach (var part in parts) key.Append(CultureInfo.InvariantCulture, $"{part.Length}:{part}");
+        return key.ToString();
+    }
+}

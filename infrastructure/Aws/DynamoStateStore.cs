@@ -1,0 +1,224 @@
+using System.Globalization;
+using Amazon.DynamoDBv2;
+using Amazon.DynamoDBv2.Model;
+using Skiff.Feedback;
+using Skiff.Personalization;
+using Skiff.Store;
+
+namespace Skiff.Aws;
+
+/// <summary>
+/// Heads and accepted feedback in one DynamoDB table (<see cref="DynamoItem"/> draws it). A user's commit is one transaction: the new weights on condition of the version that was
+/// read, the covariance, and every feedback on condition that its id is new. So nothing is ever half written, and a commit whose answer was lost may be repeated: within ten minutes
+/// the service knows it by its token and says yes again, later its conditions refuse it and the learner finds its feedback accepted.
+/// </summary>
+/// <remarks>
+/// Predictions read the weights eventually consistently, at half the price: an answer may be a moment behind. Whatever is learnt from is read consistently.
+/// </remarks>
+public sealed class DynamoStateStore : IStateStore
+{
+    // A transaction's limits, and what of it the head takes.
+    private const int MostItems = 100, HeadItems = 2, MostTransactionBytes = 4 * 1024 * 1024;
+    private const int MostKeysARead = 100;
+
+    // Each has a connection of its own; a hundred users in a batch shall not open a hundred.
+    private const int CommitsAtOnce = 8;
+
+    private readonly string _table;
+    private readonly DynamoOptions _options;
+    private readonly TimeProvider _time;
+    private readonly DynamoCalls _calls;
+
+    /// <param name="client">From <see cref="DynamoClient"/>; the caller's to dispose of.</param>
+    public DynamoStateStore(IAmazonDynamoDB client, string table, DynamoOptions options, TimeProvider time, Random random)
+    {
+        _table = table;
+        _options = options.Validated();
+        _time = time;
+        _calls = new DynamoCalls(client, table, _options, time, random);
+    }
+
+    public int MostPerCommit => MostItems - HeadItems;
+
+    /// <summary>The capacity that all calls so far have used.</summary>
+    public CapacityUnits Consumed => _calls.Consumed;
+
+    public async ValueTask<HeadWeights?> ReadWeightsAsync(UserKey user, CancellationToken cancellation)
+    {
+        var request = new GetItemRequest
+        {
+            TableName = _table,
+            Key = DynamoItem.Of(DynamoItem.KeyOf(user), DynamoItem.Weights),
+            ConsistentRead = _options.ConsistentPredictions,
+            ReturnConsumedCapacity = ReturnConsumedCapacity.TOTAL,
+        };
+        var response = await _calls.RunAsync("read a user's weights", (client, token) => client.GetItemAsync(request, token), cancellation);
+        _calls.CountRead(response.ConsumedCapacity);
+        return response.Item is { Count: > 0 } item ? DynamoItem.ReadWeights(item) : null;
+    }
+
+    public async ValueTask<HeadState?> ReadHeadAsync(UserKey user, CancellationToken cancellation)
+    {
+        // Both items by one query, which costs less than half of a transaction that reads them. It may see a commit in one and not yet in the other: they say whether they belong together.
+        var request = new QueryRequest
+        {
+            TableName = _table,
+            KeyConditionExpression = "pk = :user",
+            ExpressionAttributeValues = new() { [":user"] = new() { S = DynamoItem.KeyOf(user) } },
+            ConsistentRead = true,
+            ReturnConsumedCapacity = ReturnConsumedCapacity.TOTAL,
+        };
+        for (var attempt = 1; ; attempt++)
+        {
+            var response = await _calls.RunAsync("read a user's head", (client, token) => client.QueryAsync(request, token), cancellation);
+            _calls.CountRead(response.ConsumedCapacity);
+            var items = (response.Items ?? []).ToDictionary(item => item["sk"].S);
+            if (!items.TryGetValue(DynamoItem.Weights, out var weights)) return null;
+            var covariance = items.GetValueOrDefault(DynamoItem.Covariance);
+            if (covariance?["version"].N == weights["version"].N) return new HeadState(DynamoItem.ReadWeights(weights), DynamoItem.ReadFloats(covariance[DynamoItem.Covariance]));
+            if (attempt == _options.MostAttempts)
+            {
+                throw new StoreException($"the DynamoDB table '{_table}' is damaged: weights of version {weights["version"].N} stand beside "
+                    + (covariance is null ? "no covariance" : $"a covariance of version {covariance["version"].N}") + ". Restore the table to a point before it was written by hand.");
+            }
+            await _calls.PauseAsync(attempt, cancellation);
+        }
+    }
+
+    public async ValueTask<IReadOnlySet<string>> FindAcceptedAsync(string tenant, string app, IReadOnlyCollection<string> feedbackIds, CancellationToken cancellation)
+    {
+        var found = new HashSet<string>();
+        foreach (var ids in feedbackIds.Distinct().Chunk(MostKeysARead))
+        {
+            var idOf = ids.ToDictionary(id => DynamoItem.KeyOf(tenant, app, id));
+            var open = idOf.Keys.Select(pk => DynamoItem.Of(pk, DynamoItem.Feedback)).ToList();
+            for (var attempt = 1; open.Count > 0; attempt++)
+            {
+                if (attempt > _options.MostAttempts) throw new StoreException($"the DynamoDB table '{_table}' left {open.Count} keys unread {_options.MostAttempts} times in a row: it is overloaded. Raise its limits, or try again later.");
+                if (attempt > 1) await _calls.PauseAsync(attempt - 1, cancellation);
+                var request = new BatchGetItemRequest
+                {
+                    // Consistent, or whoever lost a race would not see what he lost to.
+                    RequestItems = new() { [_table] = new KeysAndAttributes { Keys = open, ConsistentRead = true, ProjectionExpression = "pk" } },
+                    ReturnConsumedCapacity = ReturnConsumedCapacity.TOTAL,
+                };
+                var response = await _calls.RunAsync("look for accepted feedback", (client, token) => client.BatchGetItemAsync(request, token), cancellation);
+                _calls.CountRead(response.ConsumedCapacity);
+                found.UnionWith((response.Responses?.GetValueOrDefault(_table) ?? []).Select(item => idOf[item["pk"].S]));
+                open = response.UnprocessedKeys?.GetValueOrDefault(_table)?.Keys ?? [];
+            }
+        }
+        return found;
+    }
+
+    /// <summary>Every commit is tried, whatever happens to the others; then the first failure is thrown. Those that were made stand, and are found accepted when tried again.</summary>
+    public async ValueTask<IReadOnlyList<bool>> CommitAsync(IReadOnlyList<UserCommit> commits, CancellationToken cancellation)
+    {
+        // The same feedback id twice: the first commit that has it is the faster one.
+        var taken = new HashSet<string>();
+        var isFirst = commits.Select(commit => TryTake(commit, taken)).ToArray();
+        using var turns = new SemaphoreSlim(CommitsAtOnce);
+        return await Task.WhenAll(commits.Select(async (commit, i) =>
+        {
+            if (!isFirst[i]) return false;
+            await turns.WaitAsync(cancellation);
+            try
+            {
+                return await CommitAsync(commit, cancellation);
+            }
+            finally
+            {
+                turns.Release();
+            }
+        }));
+    }
+
+    /// <summary>Nothing to do: what is committed is durable.</summary>
+    public ValueTask FlushAsync(CancellationToken cancellation) => ValueTask.CompletedTask;
+
+    /// <summary>Makes the table (paid per request, feedback expiring) unless it is there. A deployment has made it already; this is for first steps and tests.</summary>
+    public async Task EnsureTableAsync(CancellationToken cancellation) => await new DynamoTable(_table, _calls, _time).EnsureAsync(cancellation);
+
+    private static bool TryTake(UserCommit commit, HashSet<string> taken)
+    {
+        var mine = commit.Accepted.Select(accepted => DynamoItem.KeyOf(commit.User.Tenant, commit.User.App, accepted.Message.FeedbackId)).ToHashSet();
+        if (mine.Count < commit.Accepted.Count || taken.Overlaps(mine)) return false;
+        taken.UnionWith(mine);
+        return true;
+    }
+
+    private async Task<bool> CommitAsync(UserCommit commit, CancellationToken cancellation)
+    {
+        var puts = PutsOf(commit).ToList();
+        if (puts.Count == 0) return true;
+        Check(commit, puts);
+        var request = new TransactWriteItemsRequest
+        {
+            TransactItems = [.. puts.Select(put => new TransactWriteItem { Put = put })],
+            // By this the service knows a repetition.
+            ClientRequestToken = Guid.NewGuid().ToString(),
+            ReturnConsumedCapacity = ReturnConsumedCapacity.TOTAL,
+        };
+        return await _calls.RunAsync("commit a user's feedback", async (client, token) =>
+        {
+            try
+            {
+                var response = await client.TransactWriteItemsAsync(request, token);
+                _calls.CountWrite(response.ConsumedCapacity);
+                return true;
+            }
+            catch (TransactionCanceledException e) when (e.CancellationReasons.Any(reason => reason.Code == "ConditionalCheckFailed"))
+            {
+                return false;
+            }
+        }, cancellation);
+    }
+
+    private IEnumerable<Put> PutsOf(UserCommit commit)
+    {
+        var expected = commit.ExpectedTag is { } tag ? long.Parse(tag, CultureInfo.InvariantCulture) : 0;
+        var version = commit.Head is null ? expected : expected + 1;
+        if (commit.Head is { } head)
+        {
+            var weights = new Put { TableName = _table, Item = DynamoItem.OfWeights(commit.User, head.Weights, version) };
+            if (commit.ExpectedTag is null) weights.ConditionExpression = "attribute_not_exists(pk)";
+            else
+            {
+                weights.ConditionExpression = "version = :expected";
+                weights.ExpressionAttributeValues = new() { [":expected"] = DynamoItem.Number(expected) };
+            }
+            yield return weights;
+            yield return new Put { TableName = _table, Item = DynamoItem.OfCovariance(commit.User, head.Covariance, version) };
+        }
+        var expires = _time.GetUtcNow() + _options.FeedbackHorizon;
+        for (var place = 0; place < commit.Accepted.Count; place++)
+        {
+            yield return new Put
+            {
+                TableName = _table,
+                Item = DynamoItem.OfFeedback(commit.User, commit.Accepted[place], version, place, expires),
+                ConditionExpression = "attribute_not_exists(pk)",
+            };
+        }
+    }
+
+    /// <summary>Says before anything is sent what the service would refuse, and would refuse again.</summary>
+    private void Check(UserCommit commit, List<Put> puts)
+    {
+        if (commit.Accepted.Count > MostPerCommit) throw new ArgumentException($"a commit of {commit.Accepted.Count} feedback messages: {nameof(MostPerCommit)} is {MostPerCommit}");
+        var total = 0;
+        foreach (var put in puts)
+        {
+            var size = DynamoItem.SizeOf(put.Item);
+            total += size;
+            if (size <= DynamoItem.MostBytes) continue;
+            throw new StoreException($"the {put.Item["sk"].S} of a user of app '{commit.User.App}' takes {size} bytes and an item of DynamoDB {DynamoItem.MostBytes} at most (400 KB): "
+                + "give the head a feature model with fewer outputs (a covariance of 450 fits), or keep the state elsewhere.") { IsPermanent = true };
+        }
+        if (total > MostTransactionBytes)
+        {
+            throw new StoreException($"a commit of {commit.Accepted.Count} feedback messages for app '{commit.User.App}' takes {total} bytes and a transaction of DynamoDB {MostTransactionBytes} at most (4 MB): "
+                + "send smaller batches, or give the head a smaller feature model.") { IsPermanent = true };
+        }
+    }
+}

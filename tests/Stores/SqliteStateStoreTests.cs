@@ -1,0 +1,113 @@
+using System.Collections.Concurrent;
+using Microsoft.Data.Sqlite;
+using Skiff.Embedded;
+using Skiff.Personalization;
+using Skiff.Store;
+using Skiff.Support;
+
+namespace Skiff.Stores;
+
+public sealed class SqliteStateStoreTests : StateStoreTests, IDisposable
+{
+    private readonly ScratchFolder _folder = new();
+    private readonly ConcurrentBag<SqliteStateStore> _opened = [];
+
+    private string File => _folder["state.db"];
+
+    public void Dispose()
+    {
+        foreach (var store in _opened) store.Dispose();
+        _folder.Dispose();
+    }
+
+    [Theory]
+    [InlineData("heads", "UPDATE")]
+    [InlineData("covariances", "INSERT")]
+    [InlineData("covariances", "UPDATE")]
+    [InlineData("feedback", "INSERT")]
+    public async Task WriteThatFails_LeavesAllPartsAsTheyWere(string table, string write)
+    {
+        await CommitAsync(User, null, Some.Head(1), "f1");
+        var before = (await Store.ReadHeadAsync(User, Cancellation))!;
+        using var other = OpenSqlite();
+        Execute(other, $"CREATE TRIGGER full AFTER {write} ON {table} BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END");
+
+        // One user who is new and one who isn't: whatever is written first must go back too.
+        var error = await Assert.ThrowsAsync<StoreException>(async () => await Store.CommitAsync(
+            [Commit(OtherUser, null, Some.Head(2), "f2"), Commit(User, before.Weights.Tag, Some.Head(3), "f3")], Cancellation));
+
+        Assert.Contains(File, error.Message);
+        Assert.Contains("disk is full", error.Message);
+        var after = (await Store.ReadHeadAsync(User, Cancellation))!;
+        Assert.Equal(before.Weights.Tag, after.Weights.Tag);
+        Assert.Equal(before.Weights.Weights, after.Weights.Weights);
+        Assert.Equal(before.Covariance, after.Covariance);
+        Assert.Null(await Store.ReadHeadAsync(OtherUser, Cancellation));
+        Assert.Equal(["f1"], await AcceptedAsync("f1", "f2", "f3"));
+
+        Execute(other, "DROP TRIGGER full");
+        Assert.True(await CommitAsync(User, before.Weights.Tag, Some.Head(3), "f3"));
+    }
+
+    [Fact]
+    public async Task HeadWithoutItsCovariance_IsAnError()
+    {
+        await CommitAsync(User, null, Some.Head(), "f1");
+        using (var other = OpenSqlite()) Execute(other, "DELETE FROM covariances");
+
+        var error = await Assert.ThrowsAsync<StoreException>(async () => await Store.ReadHeadAsync(User, Cancellation));
+
+        Assert.Contains("damaged", error.Message);
+    }
+
+
+    [Fact]
+    public async Task FlushedCommit_IsInTheDatabaseItself()
+    {
+        await CommitAsync(User, null, Some.Head(), "f1");
+
+        await Store.FlushAsync(Cancellation);
+
+        // The main file alone, without the log that a loss of power may take.
+        System.IO.File.Copy(File, _folder["copy.db"]);
+        using var copy = new SqliteStateStore(_folder["copy.db"]);
+        Assert.Equal(Some.Head().Weights.Weights, (await copy.ReadWeightsAsync(User, Cancellation))!.Weights);
+    }
+
+    [Fact]
+    public void FolderInTheFilesPlace_IsAnErrorThatNamesIt()
+    {
+        Directory.CreateDirectory(_folder["folder.db"]);
+
+        Assert.Contains(_folder["folder.db"], Assert.Throws<StoreException>(() => new SqliteStateStore(_folder["folder.db"])).Message);
+    }
+
+    [Fact]
+    public void FileThatIsNoDatabase_IsAnErrorThatNamesIt()
+    {
+        System.IO.File.WriteAllText(_folder["text.db"], string.Concat(Enumerable.Repeat("this is not a database. ", 100)));
+
+        Assert.Contains(_folder["text.db"], Assert.Throws<StoreException>(() => new SqliteStateStore(_folder["text.db"])).Message);
+    }
+
+    protected override IStateStore Open()
+    {
+        var store = new SqliteStateStore(File);
+        _opened.Add(store);
+        return store;
+    }
+
+    private SqliteConnection OpenSqlite()
+    {
+        var connection = new SqliteConnection($"Data Source={File};Pooling=False");
+        connection.Open();
+        return connection;
+    }
+
+    private static void Execute(SqliteConnection connection, string sql)
+    {
+        using var command = connection.CreateCommand();
+        command.CommandText = sql;
+        command.ExecuteNonQuery();
+    }
+}
