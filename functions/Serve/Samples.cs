@@ -29,12 +29,16 @@ public static class Samples
         var publisher = new Publisher(store, ModelLimits.Default);
         foreach (var tenant in tenants)
         {
-            if ((await store.NamesAsync(tenant, ArtifactKind.App, cancellation)).Count > 0) continue;
+            // Apps of the user's own: not an empty store. Some of ours: the first start was cut short, and what is missing is added.
+            var present = await store.NamesAsync(tenant, ArtifactKind.App, cancellation);
+            if (present.Except(Apps).Any() || Apps.All(present.Contains)) continue;
             foreach (var (file, name) in Artifacts)
             {
+                var kind = file.EndsWith(".json", StringComparison.Ordinal) ? ArtifactKind.Prior : ArtifactKind.Model;
+                if (await store.ResolveAsync(tenant, kind, name, ModelStore.Live, cancellation) is not null) continue;
                 await publisher.PushAsync(tenant, await File.ReadAllBytesAsync(Path.Combine(folder, file), cancellation), name, ModelStore.Live, cancellation);
             }
-            foreach (var app in Apps) await publisher.PushAppAsync(tenant, await File.ReadAllBytesAsync(Path.Combine(folder, app, "app.json"), cancellation), cancellation);
+            foreach (var app in Apps.Except(present)) await publisher.PushAppAsync(tenant, await File.ReadAllBytesAsync(Path.Combine(folder, app, "app.json"), cancellation), cancellation);
         }
     }
 

@@ -25,11 +25,12 @@ public sealed record Settings
     public string Urls { get; init; } = "http://127.0.0.1:8080";
 
     /// <exception cref="SettingException">A variable is unknown or has a value that it doesn't take.</exception>
-    public static Settings Read(string data, string? urls, IDictionary environment)
+    /// <param name="listens">False for commands on the store, which are not bothered about addresses.</param>
+    public static Settings Read(string data, string? urls, IDictionary environment, bool listens = true)
     {
         var reader = new SettingsReader(environment);
         var folder = Path.GetFullPath(data);
-        return new Settings
+        var settings = new Settings
         {
             Data = folder,
             ModelStore = reader.Path("SKIFF_MODEL_STORE", "file", Path.Combine(folder, "models")),
@@ -40,7 +41,8 @@ public sealed record Settings
             ModelMemoryBytes = reader.ModelMemoryBytes,
             MaxBodyBytes = reader.MaxBodyBytes,
             Urls = urls ?? reader.Value("ASPNETCORE_URLS") ?? "http://127.0.0.1:8080",
-        }.CheckUrls();
+        };
+        return listens ? settings.CheckUrls() : settings;
     }
 
     private Settings CheckUrls()
@@ -54,11 +56,14 @@ public sealed record Settings
             {
                 address = BindingAddress.Parse(url);
             }
-            catch (FormatException)
+            catch (Exception e) when (e is FormatException or ArgumentException)
             {
                 throw new SettingException($"--urls has '{url}': it takes addresses like http://127.0.0.1:8080, joined by semicolons");
             }
             if (address.Scheme != "http") throw new SettingException($"--urls has '{url}': it takes http addresses; put a proxy in front for https");
+            if (address.Port is < 0 or > 65535) throw new SettingException($"--urls has '{url}': a port is a number from 0 to 65535");
+            if (address is { Port: 0, IsUnixPipe: false } && address.Host.Equals("localhost", StringComparison.OrdinalIgnoreCase)) throw new SettingException($"--urls has '{url}': for a free port (0) it takes 127.0.0.1 or [::1], not localhost");
+            if (address is { IsUnixPipe: false, PathBase.Length: > 0 }) throw new SettingException($"--urls has '{url}': it takes an address without a path");
             if (Keys.IsEmpty && !IsLoopback(address))
             {
                 throw new SettingException(

@@ -55,7 +55,7 @@ internal static class StoreCommands
         }));
         root.Add(move);
 
-        ModelStore Store(ParseResult arguments) => new(new FileObjectStore(Settings.Read(arguments.GetRequiredValue(data), null, Environment.GetEnvironmentVariables()).ModelStore), TimeProvider.System);
+        ModelStore Store(ParseResult arguments) => new(new FileObjectStore(Settings.Read(arguments.GetRequiredValue(data), null, Environment.GetEnvironmentVariables(), listens: false).ModelStore), TimeProvider.System);
         Publisher Publisher(ParseResult arguments) => new(Store(arguments), ModelLimits.Default);
     }
 

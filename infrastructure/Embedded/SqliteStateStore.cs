@@ -88,8 +88,10 @@ public sealed class SqliteStateStore : IStateStore, IDisposable
             // A checkpoint syncs the log before it copies from it, so every commit before it is then on the disk.
             Database.Guard(_path, () =>
             {
-                Database.Execute(_writer.Sqlite, "PRAGMA wal_checkpoint(PASSIVE)");
-                return true;
+                // FULL: a passive one that a reader keeps from copying anything syncs nothing either, and says so in its answer alone.
+                using var command = _writer.Sqlite.CreateCommand();
+                command.CommandText = "PRAGMA wal_checkpoint(FULL)";
+                return Convert.ToInt64(command.ExecuteScalar(), CultureInfo.InvariantCulture) == 0 ? true : throw new StoreException($"the database {_path} is busy: not flushed");
             });
         }
         finally

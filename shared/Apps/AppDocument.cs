@@ -59,6 +59,9 @@ public sealed record AppDocument
         Require(Input.Shape.All(dimension => dimension > 0) && Shapes.Count(Input.Shape) is > 0 and <= 1 << 24,
             "'input.shape' takes positive dimensions, at most 16,777,216 elements a row, without the rows themselves");
         Require(ObjectiveMs > 0, $"'objective_ms' is {ObjectiveMs}: it takes a positive number of milliseconds");
+        // What the annotations say of a list's elements, the reader does not check.
+        Require(Labels.All(label => label is not null), "'labels' has a null: it takes names");
+        Require(Cascade.All(stage => stage is not null), "'cascade' has a null: it takes stages");
         Require(Labels.Distinct().Count() == Labels.Count, "'labels' names a class twice");
         Require(Default.Label is not { } label || (label >= 0 && label < Labels.Count), $"'default.label' is {Default.Label}: it takes null, or the index of one of the {Labels.Count} labels");
         Require(Cascade.Count > 0 || Head is not null, "an app needs a 'cascade', a 'head', or both");

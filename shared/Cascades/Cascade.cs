@@ -29,7 +29,7 @@ public readonly record struct StageRun(int Stage, int Version, int Rows, TimeSpa
 /// <summary>
 /// Runs cheap models first and hands on the rows they are not sure of (IDK cascades, Wang et al. 2017). Rows of one request leave at different stages.
 /// </summary>
-public sealed class Cascade(IReadOnlyList<Stage> stages, ModelHost models, TimeProvider time)
+public sealed class Cascade(IReadOnlyList<Stage> stages, int classes, ModelHost models, TimeProvider time)
 {
     /// <param name="input">All rows, shape [N, …]; the buffer is extended by what later stages need.</param>
     /// <param name="deadline">A timestamp after which no further stage is begun; <see cref="long.MaxValue"/> for none.</param>
@@ -68,6 +68,7 @@ public sealed class Cascade(IReadOnlyList<Stage> stages, ModelHost models, TimeP
     /// <returns>The rows that the stage would not answer.</returns>
     private int[] RunStage(int stage, ModelLease lease, TensorBuffer buffer, Tensor input, int[] rows, StageAnswer[] answers, List<StageRun> runs)
     {
+        lease.RequireFit(input, -1);
         var started = time.GetTimestamp();
         using var outputs = RunModel(lease, buffer, input);
         var took = time.GetTimestamp() - started;
@@ -75,7 +76,8 @@ public sealed class Cascade(IReadOnlyList<Stage> stages, ModelHost models, TimeP
         runs.Add(new StageRun(stage, lease.Manifest.Version, rows.Length, time.GetElapsedTime(started)));
 
         var scores = outputs.Floats(0);
-        var classes = scores.Length / rows.Length;
+        // Said here and not before the run, because a model may leave the number of its classes open.
+        if (scores.Length != rows.Length * classes) throw lease.Misfit($"gives {scores.Length} scores for {rows.Length} rows of {classes} classes");
         var isLast = stage == stages.Count - 1;
         var unsure = new List<int>(isLast ? 0 : rows.Length);
         for (var i = 0; i < rows.Length; i++)
@@ -83,7 +85,10 @@ public sealed class Cascade(IReadOnlyList<Stage> stages, ModelHost models, TimeP
             var answer = answers[rows[i]];
             answer.Stage = stage;
             if (answer.Probabilities.Length != classes) answer.Probabilities = new float[classes];
-            TensorPrimitives.SoftMax(scores.Slice(i * classes, classes), answer.Probabilities);
+            // Less the largest: e^89 is beyond a float, and the framework takes the scores as they come.
+            var row = scores.Slice(i * classes, classes);
+            TensorPrimitives.Subtract(row, TensorPrimitives.Max(row), answer.Probabilities);
+            TensorPrimitives.SoftMax<float>(answer.Probabilities, answer.Probabilities);
             var gate = stages[stage].Gate;
             answer.Confidences.Add(gate?.Confidence(answer.Probabilities) ?? TensorPrimitives.Max<float>(answer.Probabilities));
             if (!isLast && gate is not null && !gate.Answers(answer.Probabilities)) unsure.Add(rows[i]);

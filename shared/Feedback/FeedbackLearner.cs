@@ -105,6 +105,8 @@ public sealed class FeedbackLearner(AppHost apps, IStateStore state, FeedbackSta
     {
         private readonly float[] _weights = [.. current?.Weights.Weights ?? head.InitialWeights];
         private readonly float[] _covariance = [.. current?.Covariance ?? head.InitialCovariance];
+        private readonly float[] _weightsBefore = new float[(current?.Weights.Weights ?? head.InitialWeights).Length];
+        private readonly float[] _covarianceBefore = new float[(current?.Covariance ?? head.InitialCovariance).Length];
         private readonly float[] _scratch = new float[head.Dimensions];
         private readonly float[] _residuals = new float[head.Outputs];
         private readonly int _featuresVersion = current?.Weights.FeaturesVersion ?? featuresVersion;
@@ -120,7 +122,16 @@ public sealed class FeedbackLearner(AppHost apps, IStateStore state, FeedbackSta
             if (message.Label is { } label) target[label] = 1;
             else target[0] = (float)(message.Value!.Value - _offset);
             if (message.Base.Length > 0) TensorPrimitives.Subtract(target, message.BaseValues, target);
+            _weights.CopyTo(_weightsBefore, 0);
+            _covariance.CopyTo(_covarianceBefore, 0);
             RidgeHead.Update(_weights, _covariance, message.FeatureValues, target, _scratch);
+            if (((ReadOnlySpan<float>)_weights).ContainsNotFinite() || ((ReadOnlySpan<float>)_covariance).ContainsNotFinite())
+            {
+                // Finite numbers can be too large to calculate with; a head that isn't finite would answer nothing, and learn nothing, ever again.
+                _weightsBefore.CopyTo(_weights, 0);
+                _covarianceBefore.CopyTo(_covariance, 0);
+                return new AcceptedFeedback(message, false, "numbers too large to learn from");
+            }
             _updates++;
             _changed = true;
             return new AcceptedFeedback(message, true, null);

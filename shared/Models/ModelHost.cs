@@ -26,6 +26,22 @@ public readonly struct ModelLease(ModelVersion version, ModelSession session) : 
     public Manifest Manifest => version.Manifest;
     public ModelStatistics Statistics => version.Statistics;
 
+    /// <summary>
+    /// An app was checked against the versions that were live when it was read; <c>live</c> may have moved since. Makes sure that this version still takes the input, and
+    /// that its first output is FP32 of <paramref name="width"/> columns.
+    /// </summary>
+    /// <param name="width">-1 for any.</param>
+    /// <exception cref="RequestException">It doesn't; not the caller's fault.</exception>
+    public void RequireFit(Tensor input, long width)
+    {
+        var (inputs, output) = (Session.Inputs, Session.Outputs[0]);
+        if (inputs.Count != 1 || inputs[0].Type != input.Type || !inputs[0].Takes(input.Shape)) throw Misfit($"takes {string.Join(", ", inputs)}");
+        if (output.Type != DataType.Fp32 || (width >= 0 && (output.Shape.Length != 2 || output.Shape[1] != width))) throw Misfit($"gives {output}");
+    }
+
+    public RequestException Misfit(string what) =>
+        RequestException.Unavailable($"version {Manifest.Version} of model '{Manifest.Name}' no longer fits the app: it {what}. Move 'live' to a version that does, or publish the app anew");
+
     public void Dispose() => Session.Leave();
 }
 
@@ -220,10 +236,20 @@ public sealed class ModelHost(ModelStore store, ModelHostOptions options, TimePr
             try
             {
                 var session = ModelSession.Load(content, inspected);
-                session.Warm();
+                try
+                {
+                    session.Warm();
+                }
+                catch
+                {
+                    session.Leave();
+                    throw;
+                }
                 version.Error = null;
                 version.LastUsed = time.GetTimestamp();
                 version.Session = session;
+                // Those that were still loading when this one began could not make room.
+                Shrink(options.MemoryBytes, except: version);
             }
             catch
             {
@@ -249,15 +275,24 @@ public sealed class ModelHost(ModelStore store, ModelHostOptions options, TimePr
             {
                 throw RequestException.Unavailable($"it needs {bytes >> 20} MiB and the memory budget for models is {options.MemoryBytes >> 20} MiB (SKIFF_MODEL_MEMORY_MB)");
             }
-            while (_used + bytes > options.MemoryBytes)
-            {
-                // One that is still loading has no session to give up: then the budget is exceeded for a moment rather than a request refused.
-                if (_loaded.Where(other => other.Session is not null).MinBy(other => other.LastUsed) is not { } oldest) break;
-                Evict(oldest);
-            }
+            Shrink(options.MemoryBytes - bytes, except: version);
             version.Bytes = bytes;
             _used += bytes;
             _loaded.Add(version);
+        }
+    }
+
+    /// <summary>Evicts the least recently used until no more than <paramref name="bytes"/> are left.</summary>
+    private void Shrink(long bytes, ModelVersion except)
+    {
+        lock (_budget)
+        {
+            while (_used > bytes)
+            {
+                // One that is still loading has no session to give up: then the budget is exceeded until it has loaded, rather than a request refused.
+                if (_loaded.Where(other => other != except && other.Session is not null).MinBy(other => other.LastUsed) is not { } oldest) break;
+                Evict(oldest);
+            }
         }
     }
 

@@ -19,6 +19,9 @@ public sealed partial class ModelFailedException(string message, Exception? inne
 /// </summary>
 public sealed class ModelSession
 {
+    /// <summary>Of all inputs together: what a request's body may be at most.</summary>
+    private const long MostWarmBytes = 1 << 30;
+
     private readonly Session _session;
     private readonly RunOptions _runOptions = new() { LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL };
     private readonly string[] _inputNames;
@@ -102,6 +105,8 @@ public sealed class ModelSession
         finally
         {
             foreach (var value in values) value?.Dispose();
+            // The runtime reads the buffer by its address, which keeps nothing alive.
+            GC.KeepAlive(buffer);
         }
     }
 
@@ -117,7 +122,9 @@ public sealed class ModelSession
             var tensor = new Tensor { Name = spec.Name, Type = spec.Type, Shape = [.. spec.Shape.Select(dimension => Math.Max(dimension, 1))] };
             // An empty string is its length, four zero bytes, so zeros serve for every type.
             var size = spec.Type == DataType.Bytes ? sizeof(uint) : spec.Type.Size();
-            tensor.Length = checked((int)(Shapes.Count(tensor.Shape) * size));
+            var bytes = Shapes.Count(tensor.Shape) * size;
+            if (bytes > MostWarmBytes - buffer.Used) throw new ModelFailedException($"input {spec} brings the inputs to {bytes + buffer.Used} bytes; at most {MostWarmBytes} can be given");
+            tensor.Length = (int)bytes;
             tensor.Offset = buffer.Allocate(tensor.Length);
             buffer.Span(tensor.Offset, tensor.Length).Clear();
             inputs[i] = tensor;

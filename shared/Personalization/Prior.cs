@@ -53,6 +53,7 @@ public sealed class Prior
 
     private static Prior Classes(double[][] mean, double[][] gram)
     {
+        if (mean.Any(row => row is null) || gram.Any(row => row is null)) throw new FormatException("'prior_mean' and 'prior_gram' take rows of numbers, not null");
         var d = mean.Length;
         var outputs = d == 0 ? 0 : mean[0].Length;
         if (d == 0 || outputs == 0 || mean.Any(row => row.Length != outputs)) throw new FormatException("'prior_mean' takes d rows of K numbers each");

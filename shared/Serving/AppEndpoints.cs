@@ -76,11 +76,11 @@ public sealed class AppEndpoints(Gateway gateway, AppHost apps, Predictor predic
             {
                 Write(json, await apps.GetAsync(caller.Tenant, name, http.RequestAborted));
             }
-            catch (RequestException e)
+            catch (Exception e) when (e is RequestException or Store.StoreException)
             {
                 json.WriteStartObject();
                 json.WriteString("name"u8, name);
-                json.WriteString("error"u8, e.Message);
+                json.WriteString("error"u8, e is RequestException ? e.Message : "it can't be read from the store; the server's log says more");
                 json.WriteEndObject();
             }
         }
@@ -142,7 +142,10 @@ public sealed class AppEndpoints(Gateway gateway, AppHost apps, Predictor predic
             var stage = app.Document.Cascade[i];
             json.WriteStartObject();
             json.WriteString("model"u8, stage.Model);
-            json.WriteNumber("confidence"u8, Math.Round(prediction.StageConfidences[i], 6));
+            var confidence = prediction.StageConfidences[i];
+            // A stage whose scores overflow has none; a later one may answer all the same.
+            if (float.IsFinite(confidence)) json.WriteNumber("confidence"u8, Math.Round(confidence, 6));
+            else json.WriteNull("confidence"u8);
             if (stage.Gate is { } gate) json.WriteNumber("gate"u8, gate.At);
             json.WriteEndObject();
         }

@@ -11,6 +11,9 @@ internal static class AppRequestReader
     public const int LongestUser = 256;
     public const int LongestFeedbackId = 1024;
 
+    /// <summary>Rows, or pieces of feedback, of one request: a row of a few bytes becomes an answer of hundreds.</summary>
+    public const int MostRows = 10_000;
+
     public readonly record struct Predict(string? User, Tensor Input, bool IsBatch, double? DeadlineMs, bool Explain);
 
     public static Predict ReadPredict(ReadOnlySpan<byte> body, App app, InferRequest space)
@@ -58,7 +61,11 @@ internal static class AppRequestReader
             if (before is not null) throw Unknown(before, "nothing beside 'feedback'");
             var several = new List<FeedbackRequest>();
             cursor.BeginArray("'feedback'");
-            while (cursor.NextElement()) several.Add(ReadItem(ref cursor, app, space, several.Count));
+            while (cursor.NextElement())
+            {
+                if (several.Count == MostRows) throw RequestException.Invalid($"'feedback' has more than {MostRows} elements: send it in parts; none was accepted");
+                several.Add(ReadItem(ref cursor, app, space, several.Count));
+            }
             if (cursor.NextProperty(out var other)) throw Unknown(other, "nothing beside 'feedback'");
             cursor.End();
             return several.Count > 0 ? (several, true) : throw RequestException.Invalid("'feedback' is empty: it takes at least one");
@@ -149,6 +156,7 @@ internal static class AppRequestReader
         cursor.BeginArray("'inputs'");
         while (cursor.NextElement())
         {
+            if (rows == MostRows) throw RequestException.Invalid($"'inputs' has more than {MostRows} rows: send them in parts");
             ReadRow(ref cursor, app, space, tensor, $"'inputs[{rows}]'", isFirst: rows == 0);
             rows++;
         }

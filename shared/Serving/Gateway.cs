@@ -68,7 +68,9 @@ public sealed class Gateway(ApiKeys keys, ILogger<Gateway> log)
     /// <summary>Whether a host name or address means this machine and nothing else.</summary>
     public static bool IsLoopback(string host) =>
         host.Length == 0 || host == "127.0.0.1" || host.Equals("localhost", StringComparison.OrdinalIgnoreCase)
-        || (IPAddress.TryParse(host.Trim('[', ']'), out var address) && IPAddress.IsLoopback(address));
+        || (IPAddress.TryParse(host, out var address) && IPAddress.IsLoopback(address)
+            // Brackets are IPv6's: Kestrel takes [127.0.0.1] for a name, and listens for a name everywhere.
+            && host.StartsWith('[') == host.EndsWith(']') && (!host.StartsWith('[') || address.AddressFamily == System.Net.Sockets.AddressFamily.InterNetworkV6));
 
     private static string? KeyOf(HttpRequest request)
     {
@@ -83,6 +85,8 @@ public sealed class Gateway(ApiKeys keys, ILogger<Gateway> log)
         {
             case OperationCanceledException when http.RequestAborted.IsCancellationRequested:
                 // The caller has gone: nobody reads an answer.
+                return;
+            case Microsoft.AspNetCore.Connections.ConnectionResetException:
                 return;
             case RequestException refused:
                 if (refused.Refusal == Refusal.Unauthenticated) http.Response.Headers.WWWAuthenticate = "Bearer";

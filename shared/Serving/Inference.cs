@@ -123,6 +123,10 @@ public sealed class Inference(ModelHost models, TimeProvider time)
         {
             throw RequestException.Invalid($"a raw body of {tensor.Length} bytes does not fill input {spec}: it takes {(free == 0 ? "" : "a multiple of ")}{rowBytes} bytes");
         }
+        if (spec.Type == DataType.Bool && request.Buffer.Span(tensor.Offset, tensor.Length).ContainsAnyExcept((byte)0, (byte)1))
+        {
+            throw RequestException.Invalid($"input {spec} is BOOL: its bytes are 0 or 1");
+        }
         tensor.Shape = [.. spec.Shape.Select(dimension => dimension >= 0 ? dimension : tensor.Length / rowBytes)];
     }
 

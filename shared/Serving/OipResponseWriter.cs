@@ -9,6 +9,9 @@ namespace Skiff.Serving;
 /// <summary>Writes the Open Inference Protocol's REST response: numbers go from the runtime's memory straight into the text, or into the binary part behind it.</summary>
 internal static class OipResponseWriter
 {
+    /// <summary>Of all tensors of an answer together, as bytes in memory; as text they are some three times as many. An input of few bytes can have an output of many.</summary>
+    private const long MostBytes = 64 << 20;
+
     /// <returns>Length of the JSON when binary data follows it, otherwise null.</returns>
     public static int? Write(InferRequest request, InferResult result, Utf8JsonWriter json, IBufferWriter<byte> body)
     {
@@ -17,6 +20,7 @@ internal static class OipResponseWriter
         var count = request.OutputCount == 0 ? outputs.Count : request.OutputCount;
         Span<int> chosen = count <= 64 ? stackalloc int[count] : new int[count];
         var hasBinary = false;
+        CheckSize(request, result);
 
         json.WriteStartObject();
         json.WriteString("model_name"u8, manifest.Name);
@@ -43,6 +47,17 @@ internal static class OipResponseWriter
             if (index >= 0) WriteBinary(body, outputs, index);
         }
         return length;
+    }
+
+    private static void CheckSize(InferRequest request, InferResult result)
+    {
+        var bytes = 0L;
+        for (var i = 0; i < (request.OutputCount == 0 ? result.Outputs.Count : request.OutputCount); i++)
+        {
+            var index = request.OutputCount == 0 ? i : Inference.IndexOf(result.Lease.Session.Outputs, request.Output(i).Name);
+            bytes += Shapes.Count(result.Outputs.Shape(index)) * Math.Max(result.Outputs.Spec(index).Type.Size(), 1);
+        }
+        if (bytes > MostBytes) throw new RequestException(Refusal.TooLarge, $"the answer would hold {bytes} bytes of tensors; it takes at most {MostBytes}: send fewer rows, or ask for fewer outputs");
     }
 
     private static void WriteOutput(Utf8JsonWriter json, ModelOutputs outputs, int index, bool binary)

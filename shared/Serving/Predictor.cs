@@ -115,6 +115,7 @@ public sealed class Predictor(ModelHost models, IStateStore state, PendingFeedba
             if (weights is not null && weights.Weights.Length != head.Dimensions * head.Outputs) weights = null;
         }
         using var lease = await models.AcquireAsync(app.Tenant, head.Document.Features, weights?.FeaturesVersion, cancellation);
+        lease.RequireFit(request.Input, head.Width);
         var started = time.GetTimestamp();
         var values = Run(lease, request, head);
         var ended = time.GetTimestamp();

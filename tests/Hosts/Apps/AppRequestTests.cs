@@ -107,6 +107,53 @@ public sealed class AppRequestTests(AppRequestTests.Fixture fixture) : IClassFix
 
     private HttpClient Client => fixture.Server.Client;
 
+    [Theory]
+    [InlineData("[1000,0,0,0]", 0)]
+    [InlineData("[0,0,1e30,0]", 2)]
+    [InlineData("[90,90.5,0,0]", 1)]
+    [InlineData("[-1000,-1000,-1001,0]", 0)]
+    public async Task LargeScores_AreAnsweredLikeAnyOther(string input, int label)
+    {
+        var (status, answer) = await fixture.Server.PostAsync("/apps/letters/predict", $$"""{"input":{{input}},"explain":true}""");
+
+        Assert.Equal(System.Net.HttpStatusCode.OK, status);
+        Assert.False(answer.GetProperty("is_default").GetBoolean());
+        Assert.Equal(label, answer.GetProperty("label").GetInt32());
+    }
+
+    [Fact]
+    public async Task MoreRowsThanAnswersAreGivenAtOnce_AreRefused()
+    {
+        var row = string.Join(',', Enumerable.Repeat("[9,0,0,0]", 10_001));
+        (await PredictAsync($$"""{"inputs":[{{row}}]}""")).AssertRefused(400, "'inputs'", "10000");
+        var item = string.Join(',', Enumerable.Repeat("""{"user":"u","input":[9,0,0,0],"label":1}""", 10_001));
+        (await FeedbackAsync($$"""{"feedback":[{{item}}]}""")).AssertRefused(400, "'feedback'", "10000", "none was accepted");
+    }
+
+    [Fact]
+    public async Task ModelVersionThatNoLongerFitsTheApp_IsUnavailableAndNeverMisread()
+    {
+        await using var server = await SkiffServer.StartAsync();
+        await server.PushAsync("m", OnnxBuilder.Identity(DataType.Fp32, -1, 4));
+        await server.PushAppAsync("""{"name":"a","input":{"name":"x","type":"FP32","shape":[4]},"labels":["a","b","c","d"],"cascade":[{"model":"m"}]}""");
+        await server.PushAppAsync("""{"name":"h","input":{"name":"x","type":"FP32","shape":[4]},"labels":["a","b"],"head":{"features":"m","kind":"classes"}}""");
+        Assert.Equal(System.Net.HttpStatusCode.OK, (await server.PostAsync("/apps/a/predict", Good)).Status);
+        Assert.Equal(System.Net.HttpStatusCode.OK, (await server.PostAsync("/apps/h/predict", Good)).Status);
+
+        var wider = new OnnxBuilder().Input("x", DataType.Fp32, -1, 4).Output("y", DataType.Fp32, -1, 8).Node("Concat", ["x", "x"], ["y"], "", OnnxAttributes.Integer("axis", 1)).Build();
+        foreach (var content in new[] { wider, OnnxBuilder.Identity(DataType.Int32, -1, 4), OnnxBuilder.Identity(DataType.Fp32, -1, 5) })
+        {
+            await server.PushAsync("m", content);
+            await server.PostAsync("/v2/repository/models/m/load", "");
+            foreach (var app in new[] { "a", "h" })
+            {
+                var (status, answer) = await server.PostAsync($"/apps/{app}/predict", Good);
+                Assert.Equal(System.Net.HttpStatusCode.ServiceUnavailable, status);
+                Assert.Contains("no longer fits the app", answer.GetProperty("error").GetString(), StringComparison.Ordinal);
+            }
+        }
+    }
+
     [Theory, MemberData(nameof(PredictionNames))]
     public async Task BadPrediction_IsRefusedWithItsReason(string name)
     {

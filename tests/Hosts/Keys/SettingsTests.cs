@@ -18,6 +18,7 @@ public sealed class SettingsTests
     [InlineData("http://127.0.0.1.example.com:8080")]
     [InlineData("http://localhost.example.com:8080")]
     [InlineData("http://127.0.0.1:8080;http://0.0.0.0:8081")]
+    [InlineData("http://[127.0.0.1]:8080")]
     public void BeyondLoopbackWithoutKeys_IsRefused(string urls)
     {
         var refused = Assert.Throws<SettingException>(() => Read(urls));
@@ -61,6 +62,9 @@ public sealed class SettingsTests
     [InlineData("127.0.0.1:8080")]
     [InlineData("8080")]
     [InlineData("https://127.0.0.1:8080")]
+    [InlineData("http://127.0.0.1:99999")]
+    [InlineData("http://127.0.0.1:8080/path")]
+    [InlineData("http://localhost:0")]
     public void UrlsThatAreNone_AreRefused(string urls)
     {
         var refused = Assert.Throws<SettingException>(() => Read(urls));

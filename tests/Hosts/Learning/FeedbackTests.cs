@@ -285,6 +285,22 @@ public sealed class FeedbackTests
         await Eventually.HoldsAsync("the feedback behind it is learnt", async () => Math.Abs(await app.ScoreAsync("u1") - EchoApp.ScoreAfter(1)) < Precision, seconds: 10);
     }
 
+    [Theory]
+    [InlineData("1e20")]
+    [InlineData("1e30")]
+    public async Task FeedbackTooLargeToCalculateWith_LeavesTheHeadAsItWas(string value)
+    {
+        await using var server = await StartAsync();
+        var app = new EchoApp(server.Client);
+        await app.FeedbackAsync(Feedback("u1", "f1"));
+
+        await app.FeedbackAsync($$"""{"user":"u1","input":[{{value}},0,{{value}}],"label":"yes","feedback_id":"f2"}""");
+
+        Assert.Equal(EchoApp.ScoreAfter(1), await app.ScoreAsync("u1"), Precision);
+        await app.FeedbackAsync(Feedback("u1", "f3"));
+        Assert.Equal(EchoApp.ScoreAfter(2), await app.ScoreAsync("u1"), Precision);
+    }
+
     private static async Task<SkiffServer> StartAsync(string? data = null)
     {
         var server = await SkiffServer.StartAsync(data);

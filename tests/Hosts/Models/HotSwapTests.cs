@@ -191,6 +191,31 @@ public sealed class HotSwapTests
     }
 
     [Fact]
+    public async Task ModelsLoadedAtOnce_EndWithinTheBudget()
+    {
+        await using var server = await SkiffServer.StartAsync(environment: ("SKIFF_MODEL_MEMORY_MB", "16"));
+        var names = new[] { "a", "b", "c", "d" };
+        foreach (var name in names) await server.PushAsync(name, TableOf(100, mebibytes: 5));
+
+        for (var i = 0; i < 5; i++)
+        {
+            foreach (var name in names) await server.PostAsync($"/v2/repository/models/{name}/unload", "");
+            await Task.WhenAll(names.Select(name => server.PostAsync($"/v2/repository/models/{name}/load", "")));
+            Assert.InRange(server.Server.Engine.Models.UsedBytes, 1, 16L << 20);
+        }
+    }
+
+    [Fact]
+    public async Task ModelWhoseInputsAreBeyondAnyRequest_IsNotPublished()
+    {
+        await using var server = await SkiffServer.StartAsync();
+
+        var refused = await Assert.ThrowsAsync<Skiff.Apps.PublishException>(() => server.PushAsync("m", OnnxBuilder.Identity(DataType.Fp64, 1 << 29)));
+
+        Assert.Contains("'x'", refused.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task ModelLargerThanTheBudget_IsRefusedWithItsSizeAndTheBudget()
     {
         await using var server = await SkiffServer.StartAsync(environment: ("SKIFF_MODEL_MEMORY_MB", "16"));

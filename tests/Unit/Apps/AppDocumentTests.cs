@@ -55,6 +55,8 @@ public sealed class AppDocumentTests
     [InlineData("""{"name":"a",INPUT,TWO,"cascade":[{"model":"m","gate":{"on":"hunch","at":0.5}},{"model":"n"}]}""", "gate.on")]
     [InlineData("""{"name":"a","input":{"name":"x","type":"FP31","shape":[4]},TWO,"cascade":[{"model":"m"}]}""", "'input.type' is 'FP31'")]
     [InlineData("""{"name":"a","input":{"name":"x","type":"FP32","shape":[-1]},TWO,"cascade":[{"model":"m"}]}""", "positive dimensions")]
+    [InlineData("""{"name":"a",INPUT,"labels":["a",null],"cascade":[{"model":"m"}]}""", "'labels' has a null")]
+    [InlineData("""{"name":"a",INPUT,TWO,"cascade":[null]}""", "'cascade' has a null")]
     [InlineData("""{"name":"a",INPUT,"labels":null,"cascade":[{"model":"m"}]}""", "labels")]
     [InlineData("""{"name":"a",INPUT,TWO,"head":{"features":"f","kind":"classes","forgetting":0.9}}""", "'head.forgetting' is 0.9")]
     [InlineData("""{"name":"a",INPUT,TWO,"head":{"features":"f","kind":"regression"}}""", "neither 'labels'")]

@@ -29,6 +29,8 @@ public sealed class PriorTests
     [InlineData("[1", "not a JSON document")]
     [InlineData("""{"prior_mean":[[1],[1,2]],"prior_gram":[[1,0],[0,1]]}""", "d rows of K numbers")]
     [InlineData("""{"prior_mean":[[1],[1]],"prior_gram":[[1]]}""", "2 rows of 2 numbers")]
+    [InlineData("""{"prior_mean":[null],"prior_gram":[[1]]}""", "not null")]
+    [InlineData("""{"prior_mean":[[1]],"prior_gram":[null]}""", "not null")]
     [InlineData("""{"w0":[1,2],"lambda_diag":[1]}""", "as many numbers")]
     [InlineData("""{"w0":[1],"lambda_diag":[0]}""", "positive")]
     public void MalformedPrior_SaysWhatItTakes(string json, string expected) =>
