@@ -1,0 +1,71 @@
+using Microsoft.Extensions.Logging;
+
+namespace Skiff.Lambda;
+
+/// <summary>Handles one invocation.</summary>
+/// <param name="cancellation">Fires shortly before the deadline.</param>
+/// <returns>The answer, JSON; null where it has been streamed.</returns>
+public delegate Task<ReadOnlyMemory<byte>?> InvocationHandler(Invocation invocation, CancellationToken cancellation);
+
+/// <summary>Next event, handle, respond: for as long as the process lives. It knows nothing of what is in an event.</summary>
+public sealed class InvocationLoop(RuntimeApi api, LambdaOptions options, ILogger<InvocationLoop> log)
+{
+    /// <summary>Runs as many loops as invocations may run at once, until stopped; an invocation that has begun is still answered.</summary>
+    /// <exception cref="RuntimeApiException">The process should end.</exception>
+    public async Task RunAsync(InvocationHandler handler, CancellationToken stopping)
+    {
+        // When one loop finds that it is over, the others needn't wait for an event.
+        using var ending = CancellationTokenSource.CreateLinkedTokenSource(stopping);
+        await Task.WhenAll(Enumerable.Range(0, options.Concurrency).Select(_ => Task.Run(() => LoopAsync(handler, ending), CancellationToken.None)));
+    }
+
+    private async Task LoopAsync(InvocationHandler handler, CancellationTokenSource ending)
+    {
+        try
+        {
+            while (!ending.IsCancellationRequested)
+            {
+                var invocation = await api.NextAsync(ending.Token);
+                try
+                {
+                    await HandleAsync(invocation, handler);
+                }
+                catch (RuntimeApiException e) when (!e.IsFatal)
+                {
+                    log.LogError("invocation {Id}: {Error}", invocation.Id, e.Message);
+                }
+            }
+        }
+        catch (OperationCanceledException) when (ending.IsCancellationRequested)
+        {
+        }
+        catch
+        {
+            await ending.CancelAsync();
+            throw;
+        }
+    }
+
+    private async Task HandleAsync(Invocation invocation, InvocationHandler handler)
+    {
+        // Where the SDK looks for it. It is one for the process, so invocations that run side by side do without.
+        if (options.Concurrency == 1) Environment.SetEnvironmentVariable("_X_AMZN_TRACE_ID", invocation.TraceId);
+
+        var left = invocation.Deadline - options.Time.GetUtcNow() - options.DeadlineMargin;
+        using var deadline = new CancellationTokenSource(left > TimeSpan.Zero ? left : TimeSpan.Zero, options.Time);
+        ReadOnlyMemory<byte>? answer;
+        try
+        {
+            answer = await handler(invocation, deadline.Token);
+        }
+        catch (Exception e) when (e is not RuntimeApiException)
+        {
+            var error = RuntimeError.Of(e, deadline.Token);
+            // Where the message says it all, a stack trace would only hide it.
+            log.LogError(e is InvalidEventException or OperationCanceledException ? null : e, "invocation {Id} failed: {Error}", invocation.Id, error.Message);
+            await api.FailAsync(invocation.Id, error, CancellationToken.None);
+            return;
+        }
+        if (answer is { } json) await api.RespondAsync(invocation.Id, json, CancellationToken.None);
+    }
+}
