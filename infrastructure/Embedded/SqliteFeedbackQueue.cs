@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json;
 using System.Threading.Channels;
 using Microsoft.Data.Sqlite;
@@ -38,6 +39,9 @@ public sealed class SqliteFeedbackQueue : IFeedbackQueue, IAsyncDisposable
         _writer = Task.Run(WriteAsync);
     }
 
+    // Letting go of messages needs a flush of the state, which costs a sync; keeping them costs their space.
+    public int MostUncompleted => 4096;
+
     public async ValueTask SendAsync(IReadOnlyList<FeedbackMessage> messages, CancellationToken cancellation)
     {
         cancellation.ThrowIfCancellationRequested();
@@ -45,7 +49,7 @@ public sealed class SqliteFeedbackQueue : IFeedbackQueue, IAsyncDisposable
     }
 
     public async ValueTask CompleteAsync(IReadOnlyList<ReceivedFeedback> messages, CancellationToken cancellation) =>
-        await EnqueueAsync(new Work([], [.. messages.Select(message => message.Receipt)]));
+        await EnqueueAsync(new Work([], [.. messages.Select(message => long.Parse(message.Receipt, CultureInfo.InvariantCulture))]));
 
     public async ValueTask<IReadOnlyList<ReceivedFeedback>> ReceiveAsync(int most, CancellationToken cancellation)
     {
@@ -87,7 +91,7 @@ public sealed class SqliteFeedbackQueue : IFeedbackQueue, IAsyncDisposable
             var seq = reader.GetInt64(0);
             try
             {
-                received.Add(new ReceivedFeedback(seq, FeedbackMessage.Deserialize(reader.GetFieldValue<byte[]>(1))));
+                received.Add(new ReceivedFeedback(seq.ToString(CultureInfo.InvariantCulture), FeedbackMessage.Deserialize(reader.GetFieldValue<byte[]>(1))));
             }
             catch (JsonException e)
             {

@@ -11,9 +11,6 @@ namespace Skiff.Feedback;
 public sealed class FeedbackWorker(IFeedbackQueue queue, FeedbackLearner learner, IStateStore state, PendingFeedback pending, TimeProvider time, ILogger<FeedbackWorker> log)
 {
     private const int BatchSize = 512;
-
-    // How many learnt messages may wait in the queue for the flush that lets them go: it costs a sync, they cost their space.
-    private const int FlushEvery = 4096;
     private static readonly TimeSpan ShortestPause = TimeSpan.FromMilliseconds(50);
     private static readonly TimeSpan LongestPause = TimeSpan.FromSeconds(5);
 
@@ -40,7 +37,7 @@ public sealed class FeedbackWorker(IFeedbackQueue queue, FeedbackLearner learner
                 continue;
             }
             await LearnAsync(batch, cancellation);
-            if (_learnt.Count >= FlushEvery) await TryFlushAsync(cancellation);
+            if (_learnt.Count >= queue.MostUncompleted) await TryFlushAsync(cancellation);
         }
         await TryFlushAsync(CancellationToken.None);
     }

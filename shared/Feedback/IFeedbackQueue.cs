@@ -1,14 +1,18 @@
 namespace Skiff.Feedback;
 
 /// <summary>A message that was received and not yet completed.</summary>
-public readonly record struct ReceivedFeedback(long Receipt, FeedbackMessage Message);
+/// <param name="Receipt">What the queue knows it by; nobody else's to understand.</param>
+public readonly record struct ReceivedFeedback(string Receipt, FeedbackMessage Message);
 
 /// <summary>Carries feedback from acceptance to learning, at least once and in order for each user.</summary>
 public interface IFeedbackQueue
 {
     /// <summary>Sends messages; they are durable, all of them, when it returns.</summary>
-    /// <exception cref="Store.StoreException">They could not be written; none of them is in the queue.</exception>
+    /// <exception cref="Store.StoreException">They could not be written, not all of them at least. Sent again, those that are in the queue already count once.</exception>
     ValueTask SendAsync(IReadOnlyList<FeedbackMessage> messages, CancellationToken cancellation);
+
+    /// <summary>How many received messages may wait to be completed together. A queue that holds back a user's next message until then says 1.</summary>
+    int MostUncompleted { get; }
 
     /// <summary>Waits for messages.</summary>
     /// <returns>At least one message, in the order in which they were sent.</returns>

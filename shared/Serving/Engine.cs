@@ -23,6 +23,10 @@ public sealed record EngineParts
     public required IReadOnlyList<string> Secrets { get; init; }
 
     public ModelHostOptions Models { get; init; } = new();
+
+    /// <summary>Whether callers may load and unload models: not where there are instances that they can't tell apart.</summary>
+    public bool HasRepositoryControl { get; init; } = true;
+
     public PredictorOptions Predictor { get; init; } = new();
     public TimeProvider Time { get; init; } = TimeProvider.System;
     public required ILoggerFactory Logging { get; init; }
@@ -56,10 +60,10 @@ public sealed class Engine
         var seal = new DecisionSeal(parts.Secrets, _time);
         var predictor = new Predictor(Models, parts.State, pending, seal, parts.Predictor, _time);
         var intake = new FeedbackIntake(predictor, parts.Queue, pending, seal, feedback, _time);
-        var learner = new FeedbackLearner(Apps, parts.State, feedback, parts.Logging.CreateLogger<FeedbackLearner>());
-        Worker = new FeedbackWorker(parts.Queue, learner, parts.State, pending, _time, parts.Logging.CreateLogger<FeedbackWorker>());
+        Learner = new FeedbackLearner(Apps, parts.State, feedback, parts.Logging.CreateLogger<FeedbackLearner>());
+        Worker = new FeedbackWorker(parts.Queue, Learner, parts.State, pending, _time, parts.Logging.CreateLogger<FeedbackWorker>());
 
-        _oip = new OipEndpoints(_gateway, Models, _time);
+        _oip = new OipEndpoints(_gateway, Models, parts.HasRepositoryControl, _time);
         _appEndpoints = new AppEndpoints(_gateway, Apps, predictor, intake, _time);
         _pages = new PageEndpoints(_gateway);
         _metrics = new Metrics(Models, feedback, _time);
@@ -68,6 +72,7 @@ public sealed class Engine
     public ModelStore Store { get; }
     public ModelHost Models { get; }
     public AppHost Apps { get; }
+    public FeedbackLearner Learner { get; }
     public FeedbackWorker Worker { get; }
 
     /// <summary>Every route, and the JSON errors for what has none.</summary>

@@ -9,7 +9,7 @@ using Skiff.Store;
 namespace Skiff.Serving;
 
 /// <summary>The Open Inference Protocol over REST: each route decodes, calls the engine and encodes.</summary>
-public sealed class OipEndpoints(Gateway gateway, ModelHost models, TimeProvider time)
+public sealed class OipEndpoints(Gateway gateway, ModelHost models, bool hasRepositoryControl, TimeProvider time)
 {
     private const string HeaderLength = "Inference-Header-Content-Length";
 
@@ -243,6 +243,7 @@ public sealed class OipEndpoints(Gateway gateway, ModelHost models, TimeProvider
 
     private async Task LoadAsync(HttpContext http, Caller caller)
     {
+        RequireRepositoryControl();
         await RefuseConfigurationAsync(http);
         await models.LoadAsync(caller.Tenant, Target(http).Model, http.RequestAborted);
         await AnswerAsync(http, _ => { });
@@ -250,9 +251,18 @@ public sealed class OipEndpoints(Gateway gateway, ModelHost models, TimeProvider
 
     private async Task UnloadAsync(HttpContext http, Caller caller)
     {
+        RequireRepositoryControl();
         await ReadOptionalObjectAsync(http, (ref Json.JsonCursor cursor, ReadOnlySpan<byte> _) => cursor.Skip());
         await models.UnloadAsync(caller.Tenant, Target(http).Model, http.RequestAborted);
         await AnswerAsync(http, _ => { });
+    }
+
+    private void RequireRepositoryControl()
+    {
+        if (!hasRepositoryControl)
+        {
+            throw new RequestException(Refusal.Unsupported, "on functions nobody loads or unloads: each instance loads a model when it is asked for, and the least recently used makes room");
+        }
     }
 
     /// <summary>Other servers let a load request bring a configuration or files: here what is loaded is in the store, and nothing but its name comes over HTTP.</summary>

@@ -65,6 +65,21 @@ public sealed class SettingsReader
     /// <returns>The value, or null where the variable is missing or empty.</returns>
     public string? Value(string name) => _environment[name] as string is { Length: > 0 } value ? value : null;
 
+    /// <summary>An address that a host can't do without.</summary>
+    /// <param name="forms">What it takes, such as <c>file:///PATH</c>: what stands before <c>://</c> is the scheme.</param>
+    /// <returns>The scheme, and the whole address.</returns>
+    public (string Scheme, string Address) Address(string name, params ReadOnlySpan<string> forms)
+    {
+        var takes = string.Join(" or ", forms.ToArray());
+        if (Value(name) is not { } value) throw new SettingException($"{name} is missing: it takes {takes}");
+        foreach (var form in forms)
+        {
+            var scheme = form[..form.IndexOf("://", StringComparison.Ordinal)];
+            if (value.StartsWith(scheme + "://", StringComparison.Ordinal) && value.Length > scheme.Length + 3) return (scheme, value);
+        }
+        throw new SettingException($"{name} is '{value}': it takes {takes}");
+    }
+
     /// <summary>An absolute path behind a scheme, such as <c>file:///path</c>.</summary>
     /// <returns>The path, or <paramref name="otherwise"/> where the variable is missing.</returns>
     public string Path(string name, string scheme, string otherwise)

@@ -20,6 +20,17 @@ internal static class Some
         At = new DateTimeOffset(2025, 6, 1, 12, 0, 0, TimeSpan.Zero),
     };
 
+    public static byte[] Bytes(int size)
+    {
+        var bytes = new byte[size];
+        new Random(size).NextBytes(bytes);
+        return bytes;
+    }
+
+    /// <summary>Without printing megabytes when they differ.</summary>
+    public static void AssertSame(byte[] expected, byte[] actual) =>
+        Assert.True(expected.AsSpan().SequenceEqual(actual), $"{actual.Length} bytes are not the {expected.Length} expected");
+
     public static AcceptedFeedback Accepted(string id, string user = "u1") => new(Feedback(id, user), true, null);
 
     /// <summary>A head of awkward numbers that depend on the seed.</summary>

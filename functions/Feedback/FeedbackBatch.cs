@@ -1,0 +1,49 @@
+using System.Text;
+using System.Text.Json;
+using Microsoft.Extensions.Logging;
+using Skiff.Feedback;
+using Skiff.Lambda;
+using Skiff.Store;
+
+namespace Skiff.FeedbackFunction;
+
+/// <summary>
+/// Learns a batch of the queue. The learner commits each user for itself and drops what was accepted before, so a batch that fails in part is simply handed back:
+/// the users who were done lose nothing when their messages come again.
+/// </summary>
+internal sealed class FeedbackBatch(FeedbackLearner learner, ILogger<FeedbackBatch> log)
+{
+    /// <returns>The messages that should come again, and in the end go to the dead-letter queue.</returns>
+    public async Task<IReadOnlyCollection<string>> HandleAsync(IReadOnlyList<SqsRecord> records, CancellationToken cancellation)
+    {
+        var failed = new List<string>();
+        foreach (var group in records.GroupBy(record => record.GroupId ?? record.MessageId))
+        {
+            var readable = new List<FeedbackMessage>();
+            foreach (var record in group)
+            {
+                try
+                {
+                    readable.Add(FeedbackMessage.Deserialize(Encoding.UTF8.GetBytes(record.Body)));
+                }
+                catch (JsonException e)
+                {
+                    // Predict writes no such message: somebody else did, or it was damaged. The dead-letter queue keeps it for whoever looks.
+                    log.LogError("message {Message} is not feedback: {Error}", record.MessageId, e.Message);
+                    failed.Add(record.MessageId);
+                    break;
+                }
+            }
+            try
+            {
+                await learner.LearnAsync(readable, cancellation);
+            }
+            catch (StoreException e)
+            {
+                log.LogError("feedback of group {Group} comes again: {Error}", group.Key, e.Message);
+                failed.AddRange(group.Select(record => record.MessageId).Except(failed));
+            }
+        }
+        return failed;
+    }
+}

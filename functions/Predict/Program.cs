@@ -1,0 +1,34 @@
+using Skiff.Aws;
+using Skiff.Lambda;
+using Skiff.Models;
+using Skiff.Serving;
+
+// Predict: HTTP. On Lambda the Runtime API brings the requests; elsewhere Kestrel does, for rehearsal.
+var lambda = LambdaOptions.Read(Environment.GetEnvironmentVariables());
+var app = await LambdaHosting.InitializeAsync(lambda, () => Task.FromResult(Build()));
+await app.RunAsync();
+
+WebApplication Build()
+{
+    var settings = new SettingsReader(Environment.GetEnvironmentVariables(), AwsStores.CacheSetting, "SKIFF_RESPONSE_STREAMING");
+    var builder = WebApplication.CreateSlimBuilder(args).AddLambdaHosting(lambda);
+    builder.WebHost.ConfigureKestrel(kestrel => kestrel.Limits.MaxRequestBodySize = settings.MaxBodyBytes);
+    builder.Logging.ClearProviders().AddSimpleConsole(console => console.SingleLine = true).SetMinimumLevel(LogLevel.Warning);
+    var web = builder.Build();
+
+    // Whoever can reach a function is not this machine: there are no callers without a key, and every instance must open what another has sealed.
+    if (settings.Keys.IsEmpty) throw new SettingException($"SKIFF_API_KEYS is missing: it takes {ApiKeys.Form}");
+    var engine = new Engine(new EngineParts
+    {
+        Objects = AwsStores.Objects(settings),
+        State = AwsStores.State(settings, TimeProvider.System),
+        Queue = AwsStores.Queue(settings),
+        Keys = settings.Keys,
+        Secrets = settings.Secrets ?? throw new SettingException("SKIFF_SECRET is missing: it takes at least 16 characters, the same for every instance"),
+        Models = new ModelHostOptions { MemoryBytes = settings.ModelMemoryBytes },
+        HasRepositoryControl = false,
+        Logging = web.Services.GetRequiredService<ILoggerFactory>(),
+    });
+    engine.Map(web);
+    return web;
+}

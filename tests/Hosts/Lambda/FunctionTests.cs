@@ -1,0 +1,129 @@
+using System.Net;
+using System.Net.Http.Headers;
+using System.Text;
+using System.Text.Json;
+using Amazon.Runtime;
+using Amazon.S3;
+using Skiff.Apps;
+using Skiff.Aws;
+using Skiff.Feedback;
+using Skiff.Models;
+using Skiff.Serving;
+using Skiff.Store;
+using Skiff.Support;
+
+namespace Skiff.Hosts.Lambda;
+
+/// <summary>Predict and Feedback as processes, between a Runtime API and services that speak the real protocols: the whole way of a click.</summary>
+public sealed class FunctionTests(MotoServer moto) : IClassFixture<MotoServer>
+{
+    private const string Secret = "the same for every instance";
+    private static readonly (string Key, string Entry) Key = ApiKeys.Create("acme", Scopes.Predict | Scopes.Feedback);
+
+    [Fact]
+    public async Task FeedbackThroughTheQueue_ShowsInTheUsersNextPrediction()
+    {
+        Assert.SkipWhen(moto.S3 is null, MotoServer.Missing);
+        Assert.SkipWhen(Dynoxide.Missing is not null, Dynoxide.Missing ?? "");
+        using var dynoxide = await Dynoxide.StartAsync();
+        var bucket = $"skiff-{Guid.NewGuid():n}";
+        await PublishAsync(bucket);
+        var table = await MakeTableAsync(dynoxide);
+        var queue = await moto.MakeQueueAsync(bucket);
+        (string, string)[] environment =
+        [
+            ("AWS_ENDPOINT_URL", moto.S3!.AbsoluteUri), ("AWS_ENDPOINT_URL_DYNAMODB", dynoxide.Address.AbsoluteUri),
+            ("SKIFF_MODEL_STORE", $"s3://{bucket}"), ("SKIFF_STATE", $"dynamodb://{table}"), ("SKIFF_QUEUE", queue),
+            ("SKIFF_API_KEYS", Key.Entry), ("SKIFF_SECRET", Secret),
+        ];
+        await using var predictApi = await LambdaRuntimeApi.StartAsync();
+        await using var feedbackApi = await LambdaRuntimeApi.StartAsync();
+        await using var predict = new FunctionProcess("Predict", predictApi, environment);
+        await using var feedback = new FunctionProcess("Feedback", feedbackApi, [.. environment.Where(setting => setting.Item1 is not ("SKIFF_API_KEYS" or "SKIFF_SECRET"))]);
+        using var client = LambdaFrontEnd.ClientOf(predictApi);
+        client.DefaultRequestHeaders.Authorization = new AuthenticationHeaderValue("Bearer", Key.Key);
+
+        var before = await PostAsync(client, "/apps/films/predict", """{"user":"ann","input":[42]}""", HttpStatusCode.OK);
+        await PostAsync(client, "/apps/films/feedback", $$"""{"id":"{{before.GetProperty("id").GetString()}}","value":10}""", HttpStatusCode.Accepted);
+        using var received = new SqsFeedbackQueue(queue, new SqsOptions { Endpoint = moto.Sqs });
+        var messages = await received.ReceiveAsync(10, TestContext.Current.CancellationToken);
+        var body = Encoding.UTF8.GetString(Assert.Single(messages).Message.Serialize());
+        var report = await feedbackApi.InvokeAsync(LambdaEvents.Sqs(("m1", "ann", body), ("m2", "ann", body)));
+
+        Assert.Equal("""{"batchItemFailures":[]}""", report.Text);
+        // A prediction may read a moment behind: a strongly consistent read costs twice as much.
+        await Eventually.HoldsAsync("the prediction has moved towards the feedback", async () =>
+        {
+            var after = await PostAsync(client, "/apps/films/predict", """{"user":"ann","input":[42]}""", HttpStatusCode.OK);
+            return Math.Abs(after.GetProperty("output").GetDouble() - 7.5799) < 0.01;
+        });
+    }
+
+    [Fact]
+    public async Task FeedbackThatIsNone_ComesAgainForTheDeadLetterQueue()
+    {
+        using var folder = new ScratchFolder();
+        await using var api = await LambdaRuntimeApi.StartAsync();
+        await using var feedback = new FunctionProcess("Feedback", api, ("SKIFF_MODEL_STORE", $"file://{folder.Path}"), ("SKIFF_STATE", "dynamodb://t"), ("AWS_ENDPOINT_URL", "http://127.0.0.1:9"), ("AWS_REGION", "us-east-1"));
+
+        var report = await api.InvokeAsync(LambdaEvents.Sqs(("m1", "ann", "not feedback")));
+
+        Assert.Equal("""{"batchItemFailures":[{"itemIdentifier":"m1"}]}""", report.Text);
+    }
+
+    [Theory]
+    [InlineData("SKIFF_STATE", "sqlite:///data/state.db", "SKIFF_STATE is 'sqlite:///data/state.db': it takes dynamodb://TABLE")]
+    [InlineData("SKIFF_STATE", "", "SKIFF_STATE is missing: it takes dynamodb://TABLE")]
+    [InlineData("SKIFF_QUEUE", "sqs://name", "SKIFF_QUEUE")]
+    [InlineData("SKIFF_API_KEYS", "", "SKIFF_API_KEYS is missing")]
+    [InlineData("SKIFF_SECRET", "", "SKIFF_SECRET is missing")]
+    [InlineData("SKIFF_MODEL_STOER", "s3://b", "unknown setting SKIFF_MODEL_STOER")]
+    public async Task PredictWithAWrongSetting_TellsLambdaAndEnds(string name, string value, string message)
+    {
+        var environment = new Dictionary<string, string>
+        {
+            ["AWS_REGION"] = "us-east-1", ["SKIFF_MODEL_STORE"] = "s3://bucket", ["SKIFF_STATE"] = "dynamodb://table", ["SKIFF_QUEUE"] = "sqs://123456789012/q.fifo",
+            ["SKIFF_API_KEYS"] = Key.Entry, ["SKIFF_SECRET"] = Secret, [name] = value,
+        };
+        await using var api = await LambdaRuntimeApi.StartAsync();
+        await using var predict = new FunctionProcess("Predict", api, [.. environment.Select(pair => (pair.Key, pair.Value))]);
+
+        var report = await api.InitError.WaitAsync(TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken);
+
+        Assert.Contains(message, report.Json.GetProperty("errorMessage").GetString());
+        Assert.NotEqual(0, await predict.WaitAsync());
+    }
+
+    private async Task PublishAsync(string bucket)
+    {
+        using var s3 = new AmazonS3Client(new AmazonS3Config { ServiceURL = moto.S3!.AbsoluteUri, ForcePathStyle = true });
+        await s3.PutBucketAsync(bucket);
+        using var objects = new S3ObjectStore($"s3://{bucket}", new S3Options { Endpoint = moto.S3 });
+        var publisher = new Publisher(new ModelStore(objects, TimeProvider.System), ModelLimits.Default);
+        foreach (var (file, name) in new[] { ("films/mt_item_features.onnx", "mt_item_features"), ("films/mt_priors.json", "mt_priors") })
+        {
+            await publisher.PushAsync("acme", await File.ReadAllBytesAsync(Repository.Sample(file)), name, ModelStore.Live, CancellationToken.None);
+        }
+        await publisher.PushAppAsync("acme", await File.ReadAllBytesAsync(Repository.Sample("films/app.json")), CancellationToken.None);
+    }
+
+    private static async Task<string> MakeTableAsync(Dynoxide dynoxide)
+    {
+        var table = $"skiff-{Guid.NewGuid():n}";
+        using var client = DynamoClient.Connect(DynamoOptions.Default, config =>
+        {
+            config.ServiceURL = dynoxide.Address.AbsoluteUri;
+            config.DefaultAWSCredentials = new BasicAWSCredentials("test", "test");
+        });
+        await new DynamoStateStore(client, table, DynamoOptions.Default, TimeProvider.System, new Random(1)).EnsureTableAsync(CancellationToken.None);
+        return table;
+    }
+
+    private static async Task<JsonElement> PostAsync(HttpClient client, string path, string json, HttpStatusCode expected)
+    {
+        using var response = await client.PostAsync(path, new StringContent(json, Encoding.UTF8, "application/json"));
+        var text = await response.Content.ReadAsStringAsync();
+        Assert.True(expected == response.StatusCode, $"{response.StatusCode}: {text}");
+        return JsonDocument.Parse(text).RootElement;
+    }
+}

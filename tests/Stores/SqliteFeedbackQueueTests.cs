@@ -1,0 +1,207 @@
+using System.Buffers.Binary;
+using Microsoft.Data.Sqlite;
+using Skiff.Embedded;
+using Skiff.Feedback;
+using Skiff.Store;
+using Skiff.Support;
+
+namespace Skiff.Stores;
+
+/// <summary>The suite in a file, and what is SQLite's own.</summary>
+public sealed class SqliteFeedbackQueueTests : FeedbackQueueTests
+{
+    private readonly ScratchFolder _folder = new();
+
+    private string File => _folder["queue.db"];
+
+    private static CancellationToken Cancellation => TestContext.Current.CancellationToken;
+
+    public override async ValueTask DisposeAsync()
+    {
+        await base.DisposeAsync();
+        _folder.Dispose();
+    }
+
+    [Fact]
+    public async Task ReceiptsOfCompletedMessages_AreNotUsedAgain()
+    {
+        string first;
+        await using (var queue = new SqliteFeedbackQueue(File))
+        {
+            await queue.SendAsync([Some.Feedback("f1")], Cancellation);
+            var received = await ReceiveAsync(queue, 1);
+            first = received[0].Receipt;
+            await queue.CompleteAsync(received, Cancellation);
+        }
+
+        await using var reopened = new SqliteFeedbackQueue(File);
+        await reopened.SendAsync([Some.Feedback("f2")], Cancellation);
+        Assert.NotEqual(first, (await ReceiveAsync(reopened, 1))[0].Receipt);
+    }
+
+    [Fact]
+    public async Task ConcurrentSenders_ShareTransactionsAndAreAllDurable()
+    {
+        const int senders = 64;
+        await using var queue = new SqliteFeedbackQueue(File);
+        await queue.SendAsync([Some.Feedback("first")], Cancellation);
+        var before = CommitsIn(File + "-wal");
+
+        Task[] sending;
+        using (var other = OpenSqlite())
+        using (other.BeginTransaction())
+        {
+            // As long as somebody else holds the file nothing can be written: all of them queue up.
+            sending = [.. Enumerable.Range(0, senders).Select(i => queue.SendAsync([Some.Feedback($"f{i}")], Cancellation).AsTask())];
+            Assert.DoesNotContain(sending, task => task.IsCompleted);
+        }
+        await Task.WhenAll(sending);
+
+        // The first may have started on its own; the rest share one.
+        Assert.InRange(CommitsIn(File + "-wal") - before, 1, 2);
+        using var reading = OpenSqlite();
+        Assert.Equal(senders + 1L, Scalar(reading, "SELECT count(*) FROM messages"));
+        Assert.Equal(["first", .. Enumerable.Range(0, senders).Select(i => $"f{i}")], await ReceiveIdsAsync(queue, senders + 1));
+    }
+
+    [Fact]
+    public async Task SecondMessageThatCannotBeWritten_TakesTheFirstWithIt()
+    {
+        await using var queue = new SqliteFeedbackQueue(File);
+        using var other = OpenSqlite();
+        Execute(other, """
+            CREATE TRIGGER full AFTER INSERT ON messages WHEN (SELECT count(*) FROM messages) >= 2
+            BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END
+            """);
+
+        var error = await Assert.ThrowsAsync<StoreException>(async () => await queue.SendAsync([Some.Feedback("f1"), Some.Feedback("f2")], Cancellation));
+        Assert.Contains(File, error.Message);
+        Assert.Contains("disk is full", error.Message);
+        Assert.Equal(0L, Scalar(other, "SELECT count(*) FROM messages"));
+
+        Execute(other, "DROP TRIGGER full");
+        await queue.SendAsync([Some.Feedback("f3")], Cancellation);
+        Assert.Equal(["f3"], await ReceiveIdsAsync(queue, 1));
+    }
+
+    [Fact]
+    public async Task LockedDatabase_RefusesAndKeepsNothing()
+    {
+        await using var queue = new SqliteFeedbackQueue(File);
+        using var other = OpenSqlite();
+        Execute(other, "BEGIN EXCLUSIVE");
+
+        var sending = queue.SendAsync([Some.Feedback("f1")], Cancellation).AsTask();
+        var error = await Assert.ThrowsAsync<StoreException>(() => sending.WaitAsync(TimeSpan.FromSeconds(15), Cancellation));
+
+        Execute(other, "ROLLBACK");
+        Assert.Contains(File, error.Message);
+        Assert.Contains("locked", error.Message);
+        Assert.Equal(0L, Scalar(other, "SELECT count(*) FROM messages"));
+        await queue.SendAsync([Some.Feedback("f2")], Cancellation);
+        Assert.Equal(["f2"], await ReceiveIdsAsync(queue, 1));
+    }
+
+    [Fact]
+    public async Task DamagedMessage_IsAnErrorOnceAndTheOthersCome()
+    {
+        await using var queue = new SqliteFeedbackQueue(File);
+        await queue.SendAsync([Some.Feedback("f1")], Cancellation);
+        using (var other = OpenSqlite()) Execute(other, "INSERT INTO messages (body) VALUES (x'7b2c')");
+        await queue.SendAsync([Some.Feedback("f2")], Cancellation);
+
+        var ids = new List<string>();
+        var errors = new List<string>();
+        while (ids.Count < 2 && errors.Count < 3)
+        {
+            try
+            {
+                ids.AddRange((await queue.ReceiveAsync(10, Cancellation).AsTask().WaitAsync(TimeSpan.FromSeconds(10), Cancellation)).Select(received => received.Message.FeedbackId));
+            }
+            catch (StoreException e)
+            {
+                errors.Add(e.Message);
+            }
+        }
+
+        Assert.Equal(["f1", "f2"], ids);
+        Assert.Contains("message 2", Assert.Single(errors));
+    }
+
+    [Fact]
+    public async Task ClosedQueue_Refuses()
+    {
+        var queue = new SqliteFeedbackQueue(File);
+        await queue.DisposeAsync();
+
+        await Assert.ThrowsAsync<StoreException>(async () => await queue.SendAsync([Some.Feedback("f1")], Cancellation));
+    }
+
+    [Fact]
+    public void FolderInTheFilesPlace_IsAnErrorThatNamesIt()
+    {
+        Directory.CreateDirectory(File);
+
+        Assert.Contains(File, Assert.Throws<StoreException>(() => new SqliteFeedbackQueue(File)).Message);
+    }
+
+    [Fact]
+    public void FileInTheFoldersPlace_IsAnErrorThatNamesIt()
+    {
+        System.IO.File.WriteAllText(_folder["file"], "not a folder");
+        var path = _folder["file/queue.db"];
+
+        Assert.Contains(path, Assert.Throws<StoreException>(() => new SqliteFeedbackQueue(path)).Message);
+    }
+
+    [Fact]
+    public void FileThatIsNoDatabase_IsAnErrorAndStaysAsItIs()
+    {
+        var content = string.Concat(Enumerable.Repeat("this is not a database. ", 100));
+        System.IO.File.WriteAllText(File, content);
+
+        var error = Assert.Throws<StoreException>(() => new SqliteFeedbackQueue(File));
+
+        Assert.Contains(File, error.Message);
+        Assert.Contains("not a database", error.Message);
+        Assert.Equal(content, System.IO.File.ReadAllText(File));
+    }
+
+    protected override IFeedbackQueue OpenQueue() => new SqliteFeedbackQueue(File);
+
+    /// <summary>Counts the commits in a write-ahead log: frames whose header says how large the database is after them (sqlite.org/fileformat2.html).</summary>
+    private static int CommitsIn(string path)
+    {
+        using var stream = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite);
+        var header = new byte[32];
+        stream.ReadExactly(header);
+        var frame = new byte[24 + BinaryPrimitives.ReadInt32BigEndian(header.AsSpan(8))];
+        var commits = 0;
+        while (stream.ReadAtLeast(frame, frame.Length, throwOnEndOfStream: false) == frame.Length)
+        {
+            if (BinaryPrimitives.ReadInt32BigEndian(frame.AsSpan(4)) != 0) commits++;
+        }
+        return commits;
+    }
+
+    private SqliteConnection OpenSqlite()
+    {
+        var connection = new SqliteConnection($"Data Source={File};Pooling=False");
+        connection.Open();
+        return connection;
+    }
+
+    private static void Execute(SqliteConnection connection, string sql)
+    {
+        using var command = connection.CreateCommand();
+        command.CommandText = sql;
+        command.ExecuteNonQuery();
+    }
+
+    private static object? Scalar(SqliteConnection connection, string sql)
+    {
+        using var command = connection.CreateCommand();
+        command.CommandText = sql;
+        return command.ExecuteScalar();
+    }
+}

@@ -1,0 +1,55 @@
+using System.Diagnostics;
+using System.Text;
+
+namespace Skiff.Support;
+
+/// <summary>A function's program as it was built, run as Lambda runs it: told where the Runtime API is, and nothing else said to it.</summary>
+public sealed class FunctionProcess : IAsyncDisposable
+{
+    private readonly Process _process;
+    private readonly StringBuilder _output = new();
+
+    /// <param name="name">Its folder in <c>functions/</c>.</param>
+    public FunctionProcess(string name, LambdaRuntimeApi api, params (string Name, string Value)[] environment)
+    {
+        // Built beside us, in the same configuration and for the same framework.
+        var flavour = Path.GetRelativePath(Path.Combine(Repository.Root, "tests", "Hosts", "bin"), AppContext.BaseDirectory);
+        var program = Path.Combine(Repository.Root, "functions", name, "bin", flavour, "bootstrap.dll");
+        var start = new ProcessStartInfo("dotnet", [program]) { RedirectStandardOutput = true, RedirectStandardError = true };
+        start.Environment["AWS_LAMBDA_RUNTIME_API"] = api.Address;
+        foreach (var (variable, value) in environment) start.Environment[variable] = value;
+        _process = Process.Start(start)!;
+        _process.OutputDataReceived += (_, line) => Append(line.Data);
+        _process.ErrorDataReceived += (_, line) => Append(line.Data);
+        _process.BeginOutputReadLine();
+        _process.BeginErrorReadLine();
+    }
+
+    /// <summary>What it has printed.</summary>
+    public string Output
+    {
+        get
+        {
+            lock (_output) return _output.ToString();
+        }
+    }
+
+    public async Task<int> WaitAsync()
+    {
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(60));
+        await _process.WaitForExitAsync(limit.Token);
+        return _process.ExitCode;
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        if (!_process.HasExited) _process.Kill();
+        await _process.WaitForExitAsync();
+        _process.Dispose();
+    }
+
+    private void Append(string? line)
+    {
+        lock (_output) _output.AppendLine(line);
+    }
+}
