@@ -26,7 +26,7 @@ WebApplication Build()
         Keys = settings.Keys,
         Secrets = settings.Secrets ?? throw new SettingException("SKIFF_SECRET is missing: it takes at least 16 characters, the same for every instance"),
         Models = new ModelHostOptions { MemoryBytes = settings.ModelMemoryBytes },
-        HasRepositoryControl = false,
+        IsFunction = true,
         Logging = web.Services.GetRequiredService<ILoggerFactory>(),
     });
     engine.Map(web);

@@ -151,7 +151,7 @@ public sealed class Server : IAsyncDisposable
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new StoreException($"can't lock the data folder '{data}': {e.Message}. Is another server using it? Choose one with --data DIR", e);
+            throw new StoreException($"can't lock the data folder '{data}': {e.Message.TrimEnd('.')}. Is another server using it? Choose one with --data DIR", e);
         }
     }
 

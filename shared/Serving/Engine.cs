@@ -24,8 +24,10 @@ public sealed record EngineParts
 
     public ModelHostOptions Models { get; init; } = new();
 
-    /// <summary>Whether callers may load and unload models: not where there are instances that they can't tell apart.</summary>
-    public bool HasRepositoryControl { get; init; } = true;
+    /// <summary>
+    /// Whether this process is one of many that come and go: then callers can't load and unload models, since they can't tell the instances apart, and feedback is learnt elsewhere.
+    /// </summary>
+    public bool IsFunction { get; init; }
 
     public PredictorOptions Predictor { get; init; } = new();
     public TimeProvider Time { get; init; } = TimeProvider.System;
@@ -59,11 +61,11 @@ public sealed class Engine
         var feedback = new FeedbackStatistics();
         var seal = new DecisionSeal(parts.Secrets, _time);
         var predictor = new Predictor(Models, parts.State, pending, seal, parts.Predictor, _time);
-        var intake = new FeedbackIntake(predictor, parts.Queue, pending, seal, feedback, _time);
+        var intake = new FeedbackIntake(predictor, parts.Queue, parts.IsFunction ? null : pending, seal, feedback, _time);
         Learner = new FeedbackLearner(Apps, parts.State, feedback, parts.Logging.CreateLogger<FeedbackLearner>());
         Worker = new FeedbackWorker(parts.Queue, Learner, parts.State, pending, _time, parts.Logging.CreateLogger<FeedbackWorker>());
 
-        _oip = new OipEndpoints(_gateway, Models, parts.HasRepositoryControl, _time);
+        _oip = new OipEndpoints(_gateway, Models, hasRepositoryControl: !parts.IsFunction, _time);
         _appEndpoints = new AppEndpoints(_gateway, Apps, predictor, intake, _time);
         _pages = new PageEndpoints(_gateway);
         _metrics = new Metrics(Models, feedback, _time);

@@ -27,7 +27,8 @@ public sealed record FeedbackRequest
 }
 
 /// <summary>Accepts feedback: checks it, finds its user and features, and puts it into the queue. When it returns, the feedback is durable.</summary>
-public sealed class FeedbackIntake(Predictor predictor, IFeedbackQueue queue, PendingFeedback pending, DecisionSeal seal, FeedbackStatistics statistics, TimeProvider time)
+/// <param name="pending">Who has feedback under way; null where another process learns it, which nobody here would hear of.</param>
+public sealed class FeedbackIntake(Predictor predictor, IFeedbackQueue queue, PendingFeedback? pending, DecisionSeal seal, FeedbackStatistics statistics, TimeProvider time)
 {
     /// <summary>Accepts all of them or none.</summary>
     /// <param name="buffer">Where the requests' inputs lie.</param>
@@ -48,14 +49,14 @@ public sealed class FeedbackIntake(Predictor predictor, IFeedbackQueue queue, Pe
             }
         }
 
-        foreach (var message in messages) pending.Add(message);
+        foreach (var message in messages) pending?.Add(message);
         try
         {
             await queue.SendAsync(messages, cancellation);
         }
         catch
         {
-            foreach (var message in messages) pending.Remove(message);
+            foreach (var message in messages) pending?.Remove(message);
             throw;
         }
         statistics.Of(app.Tenant).AddAccepted(messages.Length);
