@@ -1,9 +1,11 @@
 using Skiff.Aws;
+using Skiff.Azure;
+using Skiff.Feedback;
 using Skiff.Lambda;
 using Skiff.Models;
 using Skiff.Serving;
 
-// Predict: HTTP. On Lambda the Runtime API brings the requests; elsewhere Kestrel does, for rehearsal.
+// Predict: HTTP. On Lambda the Runtime API brings the requests; under an Azure Functions host, that host does, and items of its queue too; elsewhere Kestrel does, for rehearsal.
 var lambda = LambdaOptions.Read(Environment.GetEnvironmentVariables());
 var app = await LambdaHosting.InitializeAsync(lambda, () => Task.FromResult(Build()));
 await app.RunAsync();
@@ -11,7 +13,7 @@ await app.RunAsync();
 WebApplication Build()
 {
     var settings = new SettingsReader(Environment.GetEnvironmentVariables(), AwsStores.CacheSetting, "SKIFF_RESPONSE_STREAMING");
-    var builder = WebApplication.CreateSlimBuilder(args).AddLambdaHosting(lambda);
+    var builder = WebApplication.CreateSlimBuilder(args).AddLambdaHosting(lambda).AddAzureHosting();
     builder.WebHost.ConfigureKestrel(kestrel => kestrel.Limits.MaxRequestBodySize = settings.MaxBodyBytes);
     builder.Logging.ClearProviders().AddSimpleConsole(console => console.SingleLine = true).SetMinimumLevel(LogLevel.Warning);
     var web = builder.Build();
@@ -30,5 +32,6 @@ WebApplication Build()
         Logging = web.Services.GetRequiredService<ILoggerFactory>(),
     });
     engine.Map(web);
+    web.MapQueue("feedback", (item, cancellation) => engine.Learner.LearnAsync([FeedbackMessage.Deserialize(item.Json.Span)], cancellation));
     return web;
 }

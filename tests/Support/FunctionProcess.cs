@@ -3,20 +3,25 @@ using System.Text;
 
 namespace Skiff.Support;
 
-/// <summary>A function's program as it was built, run as Lambda runs it: told where the Runtime API is, and nothing else said to it.</summary>
+/// <summary>A function's program as it was built, run as its host runs it: told by its environment where the host is, and nothing else said to it.</summary>
 public sealed class FunctionProcess : IAsyncDisposable
 {
     private readonly Process _process;
     private readonly StringBuilder _output = new();
 
-    /// <param name="name">Its folder in <c>functions/</c>.</param>
+    /// <summary>On Lambda, whose Runtime API this is.</summary>
     public FunctionProcess(string name, LambdaRuntimeApi api, params (string Name, string Value)[] environment)
+        : this(name, [("AWS_LAMBDA_RUNTIME_API", api.Address), .. environment])
+    {
+    }
+
+    /// <param name="name">Its folder in <c>functions/</c>.</param>
+    public FunctionProcess(string name, params (string Name, string Value)[] environment)
     {
         // Built beside us, in the same configuration and for the same framework.
         var flavour = Path.GetRelativePath(Path.Combine(Repository.Root, "tests", "Hosts", "bin"), AppContext.BaseDirectory);
         var program = Path.Combine(Repository.Root, "functions", name, "bin", flavour, "bootstrap.dll");
         var start = new ProcessStartInfo("dotnet", [program]) { RedirectStandardOutput = true, RedirectStandardError = true };
-        start.Environment["AWS_LAMBDA_RUNTIME_API"] = api.Address;
         foreach (var (variable, value) in environment) start.Environment[variable] = value;
         _process = Process.Start(start)!;
         _process.OutputDataReceived += (_, line) => Append(line.Data);
@@ -33,6 +38,8 @@ public sealed class FunctionProcess : IAsyncDisposable
             lock (_output) return _output.ToString();
         }
     }
+
+    public bool HasExited => _process.HasExited;
 
     public async Task<int> WaitAsync()
     {

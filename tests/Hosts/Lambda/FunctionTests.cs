@@ -2,7 +2,6 @@ using System.Net;
 using System.Net.Http.Headers;
 using System.Text;
 using System.Text.Json;
-using Amazon.Runtime;
 using Amazon.S3;
 using Skiff.Apps;
 using Skiff.Aws;
@@ -28,7 +27,7 @@ public sealed class FunctionTests(MotoServer moto) : IClassFixture<MotoServer>
         using var dynoxide = await Dynoxide.StartAsync();
         var bucket = $"skiff-{Guid.NewGuid():n}";
         await PublishAsync(bucket);
-        var table = await MakeTableAsync(dynoxide);
+        var table = await dynoxide.MakeTableAsync();
         var queue = await moto.MakeQueueAsync(bucket);
         (string, string)[] environment =
         [
@@ -106,18 +105,6 @@ public sealed class FunctionTests(MotoServer moto) : IClassFixture<MotoServer>
             await publisher.PushAsync("acme", await File.ReadAllBytesAsync(Repository.Sample(file)), name, ModelStore.Live, CancellationToken.None);
         }
         await publisher.PushAppAsync("acme", await File.ReadAllBytesAsync(Repository.Sample("films/app.json")), CancellationToken.None);
-    }
-
-    private static async Task<string> MakeTableAsync(Dynoxide dynoxide)
-    {
-        var table = $"skiff-{Guid.NewGuid():n}";
-        using var client = DynamoClient.Connect(DynamoOptions.Default, config =>
-        {
-            config.ServiceURL = dynoxide.Address.AbsoluteUri;
-            config.DefaultAWSCredentials = new BasicAWSCredentials("test", "test");
-        });
-        await new DynamoStateStore(client, table, DynamoOptions.Default, TimeProvider.System, new Random(1)).EnsureTableAsync(CancellationToken.None);
-        return table;
     }
 
     private static async Task<JsonElement> PostAsync(HttpClient client, string path, string json, HttpStatusCode expected)

@@ -1,6 +1,7 @@
 using Microsoft.AspNetCore.Builder;
 using Microsoft.Extensions.Logging.Abstractions;
 using Skiff.Embedded;
+using Skiff.Hosts.Lambda;
 using Skiff.Hosts.Oip;
 using Skiff.Models;
 using Skiff.Serve;
@@ -8,7 +9,7 @@ using Skiff.Serving;
 using Skiff.Store;
 using Skiff.Support;
 
-namespace Skiff.Hosts.Lambda;
+namespace Skiff.Hosts;
 
 /// <summary>The same requests through every host get the same answers.</summary>
 [Collection("Lambda")]
@@ -21,6 +22,7 @@ public sealed class PredictionTests(PredictionTests.Fixture fixture) : IClassFix
         Kestrel,
         Lambda,
         LambdaStage,
+        Azure,
     }
 
     public static TheoryData<Host> Hosts => [.. Enum.GetValues<Host>()];
@@ -38,6 +40,7 @@ public sealed class PredictionTests(PredictionTests.Fixture fixture) : IClassFix
     [Theory, MemberData(nameof(Hosts))]
     public async Task Feedback_IsAccepted(Host host)
     {
+        if (host == Host.Azure) Assert.SkipWhen(fixture.ServicesMissing is not null, fixture.ServicesMissing ?? "");
         var decision = (await HttpAnswer.PostAsync(fixture[host], "/apps/films/predict", """{"user":"u1","input":[42]}""")).AssertOk().Json.GetProperty("id").GetString();
 
         var answer = await HttpAnswer.PostAsync(fixture[host], "/apps/films/feedback", $$"""{"id":"{{decision}}","value":8}""");
@@ -147,9 +150,15 @@ public sealed class PredictionTests(PredictionTests.Fixture fixture) : IClassFix
         private LambdaHost _lambda = null!;
         private SqliteStateStore _state = null!;
         private SqliteFeedbackQueue _queue = null!;
+        private MotoServer? _moto;
+        private Dynoxide? _dynoxide;
+        private AzureFunctionsHost _azure = null!;
         private Dictionary<Host, HttpClient> _clients = null!;
 
         public HttpClient this[Host host] => _clients[host];
+
+        /// <summary>Why the host on Azure has no state and no queue; null where it has.</summary>
+        public string? ServicesMissing { get; private set; }
 
         public async ValueTask InitializeAsync()
         {
@@ -174,17 +183,36 @@ public sealed class PredictionTests(PredictionTests.Fixture fixture) : IClassFix
                 Logging = NullLoggerFactory.Instance,
             });
             _lambda = await LambdaHost.StartAsync(engine.Map, options => options with { MaxBodyBytes = MaxBodyBytes });
+            _azure = await StartAzureAsync(entry);
             _clients = new()
             {
                 [Host.Kestrel] = _server.Client,
                 [Host.Lambda] = LambdaFrontEnd.ClientOf(_lambda.Api),
                 [Host.LambdaStage] = LambdaFrontEnd.ClientOf(_lambda.Api, "prod"),
+                [Host.Azure] = _azure.Client,
             };
             foreach (var client in _clients.Values) client.DefaultRequestHeaders.Authorization = new("Bearer", key);
         }
 
+        /// <summary>The program itself, which takes no embedded stores.</summary>
+        private async Task<AzureFunctionsHost> StartAzureAsync(string keys)
+        {
+            _moto = new MotoServer();
+            ServicesMissing = _moto.Sqs is null ? MotoServer.Missing : Dynoxide.Missing;
+            if (Dynoxide.Missing is null) _dynoxide = await Dynoxide.StartAsync();
+            return await AzureFunctionsHost.StartAsync("Predict",
+                ("AWS_ENDPOINT_URL_SQS", _moto.Sqs?.AbsoluteUri ?? "http://127.0.0.1:9"), ("AWS_ENDPOINT_URL_DYNAMODB", _dynoxide?.Address.AbsoluteUri ?? "http://127.0.0.1:9"),
+                ("SKIFF_MODEL_STORE", $"file://{_folder["models"]}"),
+                ("SKIFF_STATE", $"dynamodb://{(_dynoxide is null ? "none" : await _dynoxide.MakeTableAsync())}"),
+                ("SKIFF_QUEUE", _moto.Sqs is null ? "sqs://123456789012/none.fifo" : await _moto.MakeQueueAsync($"skiff-{Guid.NewGuid():n}")),
+                ("SKIFF_API_KEYS", keys), ("SKIFF_SECRET", "a secret of this test"), ("SKIFF_MAX_BODY_BYTES", $"{MaxBodyBytes}"));
+        }
+
         public async ValueTask DisposeAsync()
         {
+            await _azure.DisposeAsync();
+            _dynoxide?.Dispose();
+            if (_moto is not null) await _moto.DisposeAsync();
             await _lambda.DisposeAsync();
             await _queue.DisposeAsync();
             _state.Dispose();
