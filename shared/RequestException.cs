@@ -21,9 +21,6 @@ public sealed class RequestException(Refusal refusal, string message) : Exceptio
 {
     public Refusal Refusal { get; } = refusal;
 
-    /// <summary>Seconds after which it is worth trying again, where that is known.</summary>
-    public int? RetryAfterSeconds { get; init; }
-
     public int Status => Refusal switch
     {
         Refusal.Invalid => 400,

@@ -8,7 +8,7 @@ namespace Skiff.Caching;
 /// they never change, and their name says what they must contain. Everything else passes through. Several processes may share the folder: files are written aside and named
 /// when whole, and what one deletes while another reads it stays readable. A cache that can't be written costs time, never an answer.
 /// </summary>
-/// <param name="folder">Made when it is first needed; on Lambda below <c>/tmp</c>.</param>
+/// <param name="folder">Made when it is first needed; where the disk is read-only, below the folder for temporary files.</param>
 /// <param name="mostBytes">The least recently read are deleted first. Processes that write at the same moment can exceed it by a blob each, until the next is written.</param>
 public sealed class CachedObjectStore(IObjectStore objects, string folder, long mostBytes) : IObjectStore
 {

@@ -64,12 +64,6 @@ public sealed class ModelStore(IObjectStore objects, TimeProvider time)
         return [.. names.Where(name => Names.IsValid(name))];
     }
 
-    public async Task<IReadOnlyList<string>> TenantsAsync(CancellationToken cancellation)
-    {
-        var names = await objects.ListAsync("", cancellation);
-        return [.. names.Where(name => Names.IsValid(name))];
-    }
-
     /// <returns>The manifest, or null when there is no such version.</returns>
     public async Task<Manifest?> ManifestAsync(string tenant, ArtifactKind kind, string name, int version, CancellationToken cancellation)
     {

@@ -15,13 +15,14 @@ public sealed class Dynoxide : IDisposable
 
     public Uri Address { get; }
 
-    /// <summary>Why it can't run here; null when it can.</summary>
+    /// <summary>Why it can't run here; null when it can. That npm has not fetched it is no reason: then the build is broken, and the tests say so by failing.</summary>
     public static string? Missing => !OperatingSystem.IsLinux() || RuntimeInformation.ProcessArchitecture != Architecture.X64
         ? "dynoxide's program is for linux-x64: set AWS_ENDPOINT_URL to a DynamoDB that these tests may write to"
-        : File.Exists(Program) ? null : $"{Program} is missing: run 'npm ci'";
+        : null;
 
     public static async Task<Dynoxide> StartAsync()
     {
+        if (!File.Exists(Program)) throw new InvalidOperationException($"{Program} is missing: run 'npm ci'");
         // A free port can be taken by another before it is used: then the program ends, and the next one is tried.
         for (var attempt = 1; ; attempt++)
         {
