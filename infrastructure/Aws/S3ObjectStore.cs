@@ -243,11 +243,19 @@ public sealed class S3ObjectStore : IObjectStore, IDisposable
 
     private Task PutAsync(string key, ReadOnlyMemory<byte> content, string? etag, string writes, CancellationToken cancellation)
     {
-        var request = new PutObjectRequest { BucketName = _bucket, Key = _prefix + key, InputStream = StreamOf(content), ContentType = TypeOf(key) };
+        var request = new PutObjectRequest { BucketName = _bucket, Key = _prefix + key, ContentType = TypeOf(key) };
         if (etag is null) request.IfNoneMatch = "*";
         else request.IfMatch = etag;
         request.Metadata[WritesHeader] = writes;
-        return CallAsync("write", key, token => _s3.PutObjectAsync(request, token), cancellation);
+        return CallAsync(
+            "write",
+            key,
+            token =>
+            {
+                request.InputStream = StreamOf(content); // the SDK closes it
+                return _s3.PutObjectAsync(request, token);
+            },
+            cancellation);
     }
 
     /// <returns>False when the key is taken, noticed before anything was sent.</returns>
@@ -266,16 +274,16 @@ public sealed class S3ObjectStore : IObjectStore, IDisposable
                 async (part, token) =>
                 {
                     var offset = part * _options.PartBytes;
-                    var request = new UploadPartRequest
-                    {
-                        BucketName = _bucket,
-                        Key = _prefix + key,
-                        UploadId = upload,
-                        PartNumber = part + 1,
-                        InputStream = StreamOf(content.Slice(offset, Math.Min(_options.PartBytes, content.Length - offset))),
-                        ChecksumAlgorithm = ChecksumAlgorithm.CRC32,
-                    };
-                    parts[part] = await CallAsync("write", key, within => _s3.UploadPartAsync(request, within), token);
+                    var request = new UploadPartRequest { BucketName = _bucket, Key = _prefix + key, UploadId = upload, PartNumber = part + 1, ChecksumAlgorithm = ChecksumAlgorithm.CRC32 };
+                    parts[part] = await CallAsync(
+                        "write",
+                        key,
+                        within =>
+                        {
+                            request.InputStream = StreamOf(content.Slice(offset, Math.Min(_options.PartBytes, content.Length - offset)));
+                            return _s3.UploadPartAsync(request, within);
+                        },
+                        token);
                 },
                 cancellation);
             var complete = new CompleteMultipartUploadRequest { BucketName = _bucket, Key = _prefix + key, UploadId = upload };
@@ -346,6 +354,22 @@ public sealed class S3ObjectStore : IObjectStore, IDisposable
 
     private string Name(string key) => $"'{key}' in {Location}";
 
-    private Task<T> CallAsync<T>(string verb, string key, Func<CancellationToken, Task<T>> call, CancellationToken cancellation) =>
-        AwsCall.RunAsync($"{verb} {Name(key)}", _limit, call, cancellation);
+    private Task<T> CallAsync<T>(string verb, string key, Func<CancellationToken, Task<T>> call, CancellationToken cancellation) => AwsCall.RunAsync(
+        $"{verb} {Name(key)}",
+        _limit,
+        async token =>
+        {
+            for (var attempt = 1; ; attempt++)
+            {
+                try
+                {
+                    return await call(token);
+                }
+                catch (AmazonUnmarshallingException) when (attempt < _attempts)
+                {
+                    // The answer broke off where its status alone doesn't let the SDK ask again: half of a 404 may be anything.
+                }
+            }
+        },
+        cancellation);
 }
