@@ -12,11 +12,8 @@ await app.RunAsync();
 
 WebApplication Build()
 {
-    var settings = new SettingsReader(Environment.GetEnvironmentVariables(), AwsStores.CacheSetting, "SKIFF_RESPONSE_STREAMING");
-    var builder = WebApplication.CreateSlimBuilder(args).AddLambdaHosting(lambda).AddAzureHosting();
-    builder.WebHost.ConfigureKestrel(kestrel => kestrel.Limits.MaxRequestBodySize = settings.MaxBodyBytes);
-    builder.Logging.ClearProviders().AddSimpleConsole(console => console.SingleLine = true).SetMinimumLevel(LogLevel.Warning);
-    var web = builder.Build();
+    var settings = new SettingsReader(Environment.GetEnvironmentVariables(), AwsStores.CacheSetting, "SKIFF_PRELOAD", "SKIFF_RESPONSE_STREAMING");
+    var logging = LoggerFactory.Create(builder => builder.AddSimpleConsole(console => console.SingleLine = true).SetMinimumLevel(LogLevel.Warning));
 
     // Whoever can reach a function is not this machine: there are no callers without a key, and every instance must open what another has sealed.
     if (settings.Keys.IsEmpty) throw new SettingException($"SKIFF_API_KEYS is missing: it takes {ApiKeys.Form}");
@@ -29,8 +26,15 @@ WebApplication Build()
         Secrets = settings.Secrets ?? throw new SettingException("SKIFF_SECRET is missing: it takes at least 16 characters, the same for every instance"),
         Models = new ModelHostOptions { MemoryBytes = settings.ModelMemoryBytes },
         IsFunction = true,
-        Logging = web.Services.GetRequiredService<ILoggerFactory>(),
+        Logging = logging,
     });
+    // The store is asked while the web host is put together; the first request waits for whichever takes longer.
+    _ = engine.PreloadAsync(settings.Keys.Tenants, settings.Names("SKIFF_PRELOAD"));
+
+    var builder = WebApplication.CreateSlimBuilder(args).AddLambdaHosting(lambda).AddAzureHosting();
+    builder.Services.AddSingleton(logging);
+    builder.WebHost.ConfigureKestrel(kestrel => kestrel.Limits.MaxRequestBodySize = settings.MaxBodyBytes);
+    var web = builder.Build();
     engine.Map(web);
     web.MapQueue("feedback", (item, cancellation) => engine.Learner.LearnAsync([FeedbackMessage.Deserialize(item.Json.Span)], cancellation));
     return web;

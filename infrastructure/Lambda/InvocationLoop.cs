@@ -16,19 +16,20 @@ public sealed class InvocationLoop(RuntimeApi api, LambdaOptions options, ILogge
     {
         // When one loop finds that it is over, the others needn't wait for an event.
         using var ending = CancellationTokenSource.CreateLinkedTokenSource(stopping);
-        await Task.WhenAll(Enumerable.Range(0, options.Concurrency).Select(_ => Task.Run(() => LoopAsync(handler, ending), CancellationToken.None)));
+        await Task.WhenAll(Enumerable.Range(0, options.Concurrency).Select(_ =>
+            Task.Factory.StartNew(() => Loop(handler, ending), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default)));
     }
 
-    private async Task LoopAsync(InvocationHandler handler, CancellationTokenSource ending)
+    private void Loop(InvocationHandler handler, CancellationTokenSource ending)
     {
         try
         {
             while (!ending.IsCancellationRequested)
             {
-                var invocation = await api.NextAsync(ending.Token);
+                var invocation = api.Next(ending.Token);
                 try
                 {
-                    await HandleAsync(invocation, handler);
+                    Handle(invocation, handler);
                 }
                 catch (RuntimeApiException e) when (!e.IsFatal)
                 {
@@ -41,12 +42,12 @@ public sealed class InvocationLoop(RuntimeApi api, LambdaOptions options, ILogge
         }
         catch
         {
-            await ending.CancelAsync();
+            ending.Cancel();
             throw;
         }
     }
 
-    private async Task HandleAsync(Invocation invocation, InvocationHandler handler)
+    private void Handle(Invocation invocation, InvocationHandler handler)
     {
         // Where the SDK looks for it. It is one for the process, so invocations that run side by side do without.
         if (options.Concurrency == 1) Environment.SetEnvironmentVariable("_X_AMZN_TRACE_ID", invocation.TraceId);
@@ -56,16 +57,17 @@ public sealed class InvocationLoop(RuntimeApi api, LambdaOptions options, ILogge
         ReadOnlyMemory<byte>? answer;
         try
         {
-            answer = await handler(invocation, deadline.Token);
+            // Most answers are there by now; where one waits for something, this thread has nothing better to do.
+            answer = handler(invocation, deadline.Token).GetAwaiter().GetResult();
         }
         catch (Exception e) when (e is not RuntimeApiException)
         {
             var error = RuntimeError.Of(e, deadline.Token);
             // Where the message says it all, a stack trace would only hide it.
             log.LogError(e is InvalidEventException or OperationCanceledException ? null : e, "invocation {Id} failed: {Error}", invocation.Id, error.Message);
-            await api.FailAsync(invocation.Id, error, CancellationToken.None);
+            api.Fail(invocation.Id, error, CancellationToken.None);
             return;
         }
-        if (answer is { } json) await api.RespondAsync(invocation.Id, json, CancellationToken.None);
+        if (answer is { } json) api.Respond(invocation.Id, json, CancellationToken.None);
     }
 }

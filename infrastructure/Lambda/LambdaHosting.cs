@@ -58,7 +58,7 @@ public static class LambdaHosting
         catch (Exception e) when (options is not null)
         {
             using var api = new RuntimeApi(options.RuntimeApi);
-            await api.FailInitAsync(RuntimeError.Of(e), CancellationToken.None);
+            api.FailInit(RuntimeError.Of(e), CancellationToken.None);
             throw;
         }
     }

@@ -35,6 +35,9 @@ public sealed class App
     public Cascade? Cascade { get; }
     public Head? Head { get; }
 
+    /// <summary>Names of the models that its answers may need.</summary>
+    public IEnumerable<string> Models => Document.Cascade.Select(stage => stage.Model).Concat(Document.Head is { } head ? [head.Features] : []).Distinct();
+
     /// <returns>The index of a label by its name, or -1.</returns>
     public int LabelIndex(string name) => _labels.GetValueOrDefault(name, -1);
 
@@ -52,15 +55,19 @@ public sealed class App
     public static async Task<(AppDocument Document, Head? Head)> ReadAsync(string tenant, byte[] content, ModelStore store, CancellationToken cancellation)
     {
         var document = AppDocument.Parse(content);
-        foreach (var stage in document.Cascade)
+        // All at once: a cold start waits for this.
+        var models = document.Cascade.Select(stage => LiveAsync(tenant, ArtifactKind.Model, stage.Model, store, cancellation)).ToArray();
+        var head = document.Head is null ? null : LoadHeadAsync(tenant, document, document.Head, store, cancellation);
+        await Task.WhenAll([.. models, head ?? Task.CompletedTask]);
+        foreach (var (stage, found) in document.Cascade.Zip(models))
         {
-            var model = await LiveAsync(tenant, ArtifactKind.Model, stage.Model, store, cancellation);
+            var model = await found;
             CheckInput(document, model);
             var classes = model.Outputs[0].Shape is { Length: 2 } shape ? shape[1] : -2;
             AppDocument.Require(model.Outputs[0].Type == DataType.Fp32 && (classes == document.Labels.Count || classes == -1),
                 $"the first output of model '{stage.Model}' is {model.Outputs[0]}; an app of {document.Labels.Count} labels needs FP32 [-1,{document.Labels.Count}]");
         }
-        return (document, document.Head is null ? null : await LoadHeadAsync(tenant, document, document.Head, store, cancellation));
+        return (document, head is null ? null : await head);
     }
 
     private static async Task<Head> LoadHeadAsync(string tenant, AppDocument app, HeadDocument head, ModelStore store, CancellationToken cancellation)
@@ -90,10 +97,8 @@ public sealed class App
     private static async Task<Manifest> LiveAsync(string tenant, ArtifactKind kind, string name, ModelStore store, CancellationToken cancellation)
     {
         var what = kind.ToString().ToLowerInvariant();
-        var version = await store.ResolveAsync(tenant, kind, name, ModelStore.Live, cancellation)
+        return await store.LiveAsync(tenant, kind, name, cancellation)
             ?? throw new FormatException($"{what} '{name}' has no live version in the store: publish it with 'skiff push FILE --name {name} --alias live' first");
-        return await store.ManifestAsync(tenant, kind, name, version, cancellation)
-            ?? throw new StoreException($"version {version} of {what} '{name}' is missing in {store.Location}");
     }
 
     private static void CheckInput(AppDocument app, Manifest model)

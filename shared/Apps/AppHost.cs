@@ -28,24 +28,17 @@ public sealed class AppHost(ModelStore store, ModelHost models, TimeSpan aliasIn
 
     private async ValueTask<App> LoadFirstAsync(string tenant, string name, CancellationToken cancellation)
     {
-        var version = Names.IsValid(name) ? await store.ResolveAsync(tenant, ArtifactKind.App, name, ModelStore.Live, cancellation) : null;
-        if (version is null) throw RequestException.NotFound($"unknown app '{name}'; GET /apps lists the apps");
+        var manifest = Names.IsValid(name) ? await store.LiveAsync(tenant, ArtifactKind.App, name, cancellation) : null;
+        if (manifest is null) throw RequestException.NotFound($"unknown app '{name}'; GET /apps lists the apps");
         try
         {
-            var app = await LoadAsync(tenant, name, version.Value, cancellation);
+            var app = await App.LoadAsync(tenant, manifest, store, models, time, cancellation);
             return _apps.GetOrAdd((tenant, name), _ => new Entry(app) { CheckedAt = time.GetTimestamp() }).App;
         }
         catch (FormatException e)
         {
-            throw RequestException.Unavailable($"app '{name}' version {version} can't be used: {e.Message}");
+            throw RequestException.Unavailable($"app '{name}' version {manifest.Version} can't be used: {e.Message}");
         }
-    }
-
-    private async Task<App> LoadAsync(string tenant, string name, int version, CancellationToken cancellation)
-    {
-        var manifest = await store.ManifestAsync(tenant, ArtifactKind.App, name, version, cancellation)
-            ?? throw new StoreException($"version {version} of app '{name}' is missing in {store.Location}");
-        return await App.LoadAsync(tenant, manifest, store, models, time, cancellation);
     }
 
     private async Task RefreshAsync(string tenant, string name, Entry entry)
@@ -54,12 +47,12 @@ public sealed class AppHost(ModelStore store, ModelHost models, TimeSpan aliasIn
         try
         {
             Volatile.Write(ref entry.CheckedAt, time.GetTimestamp());
-            var version = await store.ResolveAsync(tenant, ArtifactKind.App, name, ModelStore.Live, CancellationToken.None);
-            if (version is null || version == entry.App.Version || version == entry.FailedVersion) return;
-            entry.FailedVersion = version;
-            entry.App = await LoadAsync(tenant, name, version.Value, CancellationToken.None);
+            var manifest = await store.LiveAsync(tenant, ArtifactKind.App, name, CancellationToken.None);
+            if (manifest is null || manifest.Version == entry.App.Version || manifest.Version == entry.FailedVersion) return;
+            entry.FailedVersion = manifest.Version;
+            entry.App = await App.LoadAsync(tenant, manifest, store, models, time, CancellationToken.None);
             entry.FailedVersion = null;
-            log.LogInformation("app {App} of tenant {Tenant} is now version {Version}", name, tenant, version);
+            log.LogInformation("app {App} of tenant {Tenant} is now version {Version}", name, tenant, manifest.Version);
         }
         catch (Exception e) when (e is FormatException or StoreException)
         {

@@ -181,21 +181,25 @@ public sealed class ModelHost(ModelStore store, ModelHostOptions options, TimePr
     private async Task<ServedModel> FindAsync(string tenant, string name, CancellationToken cancellation)
     {
         if (_models.TryGetValue((tenant, name), out var known)) return known;
-        // Only what the store has is remembered, or callers could fill the memory with names.
-        var versions = Names.IsValid(name) ? await store.VersionsAsync(tenant, ArtifactKind.Model, name, cancellation) : [];
-        if (versions.Count == 0) throw RequestException.NotFound($"unknown model '{name}'; POST /v2/repository/index lists the models");
-        return _models.GetOrAdd((tenant, name), key => new ServedModel(key.Tenant, key.Name));
+        // Only what the store has is remembered, or callers could fill the memory with names. Asked first is what tells most: a cold start waits for every answer.
+        var live = Names.IsValid(name) ? await store.LiveAsync(tenant, ArtifactKind.Model, name, cancellation) : null;
+        if (live is null && (!Names.IsValid(name) || (await store.VersionsAsync(tenant, ArtifactKind.Model, name, cancellation)).Count == 0))
+        {
+            throw RequestException.NotFound($"unknown model '{name}'; POST /v2/repository/index lists the models");
+        }
+        var model = _models.GetOrAdd((tenant, name), key => new ServedModel(key.Tenant, key.Name) { CheckedAt = time.GetTimestamp() });
+        if (live is not null) Interlocked.CompareExchange(ref model.Live, model.Version(live), null);
+        return model;
     }
 
     private async Task<ModelVersion> VersionAsync(ServedModel model, int? version, CancellationToken cancellation)
     {
-        if (version is null && model.Live is { } live) return live;
-        var number = version
-            ?? await store.ResolveAsync(model.Tenant, ArtifactKind.Model, model.Name, ModelStore.Live, cancellation)
+        if (version is { } number) return await VersionAsync(model, number, cancellation);
+        if (model.Live is { } live) return live;
+        var manifest = await store.LiveAsync(model.Tenant, ArtifactKind.Model, model.Name, cancellation)
             ?? throw RequestException.NotFound($"model '{model.Name}' has no live version: ask for a version, or move the alias 'live' to one");
-        var found = await VersionAsync(model, number, cancellation);
-        if (version is null) Interlocked.CompareExchange(ref model.Live, found, null);
-        return found;
+        var found = model.Version(manifest);
+        return Interlocked.CompareExchange(ref model.Live, found, null) ?? found;
     }
 
     private async Task<ModelVersion> VersionAsync(ServedModel model, int number, CancellationToken cancellation)
@@ -207,7 +211,7 @@ public sealed class ModelHost(ModelStore store, ModelHostOptions options, TimePr
             var versions = await store.VersionsAsync(model.Tenant, ArtifactKind.Model, model.Name, cancellation);
             throw RequestException.NotFound($"model '{model.Name}' has no version {number}; it has {string.Join(", ", versions)}");
         }
-        return model.Versions.GetOrAdd(number, _ => new ModelVersion(model.Tenant, manifest));
+        return model.Version(manifest);
     }
 
     /// <summary>The task of the one load that everybody waits for.</summary>
@@ -324,14 +328,14 @@ public sealed class ModelHost(ModelStore store, ModelHostOptions options, TimePr
         {
             Volatile.Write(ref model.CheckedAt, time.GetTimestamp());
             if (model.Unloaded) return;
-            var number = await store.ResolveAsync(model.Tenant, ArtifactKind.Model, model.Name, ModelStore.Live, CancellationToken.None);
-            model.SwapVersion = number;
-            if (number is null || number == model.Live?.Manifest.Version)
+            var manifest = await store.LiveAsync(model.Tenant, ArtifactKind.Model, model.Name, CancellationToken.None);
+            model.SwapVersion = manifest?.Version;
+            if (manifest is null || manifest.Version == model.Live?.Manifest.Version)
             {
                 model.SwapError = null;
                 return;
             }
-            var next = await VersionAsync(model, number.Value, CancellationToken.None);
+            var next = model.Version(manifest);
             await LoadOnceAsync(next, retryFailed);
             var previous = Interlocked.Exchange(ref model.Live, next);
             model.SwapError = null;
@@ -359,6 +363,8 @@ public sealed class ModelHost(ModelStore store, ModelHostOptions options, TimePr
         public volatile bool Unloaded;
         public int? SwapVersion; // which version live names, loaded or not
         public volatile string? SwapError;
+
+        public ModelVersion Version(Manifest manifest) => Versions.GetOrAdd(manifest.Version, _ => new ModelVersion(Tenant, manifest));
     }
 }
 

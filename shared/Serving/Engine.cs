@@ -92,6 +92,42 @@ public sealed class Engine
         }));
     }
 
+    /// <summary>
+    /// Loads apps with their models, and models, before anybody asks for them: a host that begins with this fetches them while it still starts. What can't be loaded
+    /// is logged and left to the first request that wants it.
+    /// </summary>
+    /// <param name="names">Of apps or models; of each tenant those that it has.</param>
+    public Task PreloadAsync(IEnumerable<string> tenants, IEnumerable<string> names) =>
+        Task.WhenAll(from tenant in tenants from name in names select Task.Run(() => PreloadAsync(tenant, name)));
+
+    private async Task PreloadAsync(string tenant, string name)
+    {
+        var found = await Task.WhenAll(TryAsync(LoadAppAsync), TryAsync(() => LoadModelAsync(name)));
+        if (found is [null, _] or [_, null]) return;
+        _log.LogWarning("can't load {Name} of tenant {Tenant} ahead: {Error}; {OtherError}", name, tenant, found[0], found[1]);
+
+        async Task LoadAppAsync()
+        {
+            var app = await Apps.GetAsync(tenant, name, CancellationToken.None);
+            await Task.WhenAll(app.Models.Select(LoadModelAsync));
+        }
+
+        async Task LoadModelAsync(string model) => (await Models.AcquireAsync(tenant, model, null, CancellationToken.None)).Dispose();
+
+        static async Task<string?> TryAsync(Func<Task> load)
+        {
+            try
+            {
+                await load();
+                return null;
+            }
+            catch (Exception e) when (e is RequestException or StoreException)
+            {
+                return e.Message;
+            }
+        }
+    }
+
     private async Task RefreshAsync()
     {
         try

@@ -91,6 +91,15 @@ public sealed class SettingsReader
             : throw new SettingException($"{name} is '{value}': it takes {prefix}/PATH, an absolute path");
     }
 
+    /// <returns>Names joined by commas; none where the variable is missing.</returns>
+    public IReadOnlyList<string> Names(string name)
+    {
+        var names = (Value(name) ?? "").Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
+        return Array.Find(names, item => !Store.Names.IsValid(item)) is { } wrong
+            ? throw new SettingException($"{name} has '{wrong}': it takes names of apps and models ({Store.Names.Rule}), joined by commas")
+            : names;
+    }
+
     public long Number(string name, long otherwise, long least, long most)
     {
         if (Value(name) is not { } value) return otherwise;

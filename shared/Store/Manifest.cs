@@ -46,6 +46,9 @@ public sealed record Alias
 {
     public required int Version { get; init; }
     public required DateTimeOffset Moved { get; init; }
+
+    /// <summary>A copy of the version's own, so that who asks what is live is told in one read. Null where the alias was moved before there were copies.</summary>
+    public Manifest? Manifest { get; init; }
 }
 
 [JsonSourceGenerationOptions(WriteIndented = true, PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, UseStringEnumConverter = true)]

@@ -93,13 +93,24 @@ public sealed class ModelStore(IObjectStore objects, TimeProvider time)
         return stored is null ? null : Deserialize(key, stored.Content, StoreJson.Default.Alias).Version;
     }
 
+    /// <returns>The manifest of the version that <c>live</c> names, or null when nothing is live.</returns>
+    public async Task<Manifest?> LiveAsync(string tenant, ArtifactKind kind, string name, CancellationToken cancellation)
+    {
+        var key = AliasKey(tenant, kind, name, Live);
+        if (await objects.GetAsync(key, cancellation) is not { } stored) return null;
+        var alias = Deserialize(key, stored.Content, StoreJson.Default.Alias);
+        if (alias.Manifest is { } copy && copy.Version == alias.Version) return copy;
+        return await ManifestAsync(tenant, kind, name, alias.Version, cancellation)
+            ?? throw new StoreException($"version {alias.Version} of {kind.ToString().ToLowerInvariant()} '{name}' is missing in {Location}");
+    }
+
     /// <summary>Moves an alias, or makes it. The last of several movers wins whole; none is lost halfway.</summary>
     /// <returns>The version that the alias named before, null if it is new.</returns>
     /// <exception cref="ArgumentException">There is no such version.</exception>
     public async Task<int?> MoveAliasAsync(string tenant, ArtifactKind kind, string name, string alias, int version, CancellationToken cancellation)
     {
         Names.Check("alias", alias);
-        if (await ManifestAsync(tenant, kind, name, version, cancellation) is null)
+        if (await ManifestAsync(tenant, kind, name, version, cancellation) is not { } manifest)
         {
             var versions = await VersionsAsync(tenant, kind, name, cancellation);
             throw new ArgumentException(versions.Count == 0
@@ -107,7 +118,7 @@ public sealed class ModelStore(IObjectStore objects, TimeProvider time)
                 : $"'{name}' has no version {version}; it has {string.Join(", ", versions)}");
         }
         var key = AliasKey(tenant, kind, name, alias);
-        var content = Serialize(new Alias { Version = version, Moved = time.GetUtcNow() }, StoreJson.Default.Alias);
+        var content = Serialize(new Alias { Version = version, Moved = time.GetUtcNow(), Manifest = manifest }, StoreJson.Default.Alias);
         while (true)
         {
             var before = await objects.GetAsync(key, cancellation);

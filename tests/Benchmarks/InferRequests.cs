@@ -37,14 +37,31 @@ internal static class InferRequests
         var exchanges = samples.Images.Select(image =>
         {
             var pixels = Array.ConvertAll(image, value => value / 255.0);
-            using var tensor = OrtValue.CreateTensorValueFromMemory(Array.ConvertAll(pixels, pixel => (float)pixel), Shape);
-            using var outputs = session.Run(options, [Input], [tensor], [Output]);
-            return new Exchange(request(pixels), outputs[0].GetTensorDataAsSpan<float>().ToArray());
+            return new Exchange(request(pixels), Run(session, options, pixels));
         });
         return new Workload(name, exchanges.ToArray(), readValues);
     }
 
-    private static byte[] JsonRequest(double[] pixels, NumberStyle style)
+    /// <summary>A JSON body for the first image, and the logits that a model gives for it here.</summary>
+    public static (byte[] Body, float[] Logits) Single(Samples samples, string modelFile)
+    {
+        using var sessionOptions = new SessionOptions { IntraOpNumThreads = 1 };
+        using var session = new InferenceSession(modelFile, sessionOptions);
+        using var options = new RunOptions();
+        var pixels = Array.ConvertAll(samples.Images[0], value => value / 255.0);
+        return (JsonBody(pixels, NumberStyle.Python), Run(session, options, pixels));
+    }
+
+    private static float[] Run(InferenceSession session, RunOptions options, double[] pixels)
+    {
+        using var tensor = OrtValue.CreateTensorValueFromMemory(Array.ConvertAll(pixels, pixel => (float)pixel), Shape);
+        using var outputs = session.Run(options, [Input], [tensor], [Output]);
+        return outputs[0].GetTensorDataAsSpan<float>().ToArray();
+    }
+
+    private static byte[] JsonRequest(double[] pixels, NumberStyle style) => Post("application/json", headers: "", JsonBody(pixels, style));
+
+    private static byte[] JsonBody(double[] pixels, NumberStyle style)
     {
         var (space, texts) = style switch
         {
@@ -54,7 +71,7 @@ internal static class InferRequests
         };
         var data = string.Join("," + space, texts);
         var body = $$"""{"inputs":[{"name":"{{Input}}","shape":[{{string.Join(",", Shape)}}],"datatype":"FP32","data":[[{{data}}]]}]}""";
-        return Post("application/json", headers: "", Encoding.UTF8.GetBytes(body));
+        return Encoding.UTF8.GetBytes(body);
     }
 
     private static byte[] BinaryRequest(double[] pixels)

@@ -7,6 +7,8 @@ using Skiff.Benchmarks.Suites;
 Command[] suites =
 [
     Throughput.Command(),
+    ColdStart.Command(),
+    Warm.Command(),
 ];
 
 var list = new Option<bool>("--list") { Description = "Name the suites and stop; so does giving none." };

@@ -20,19 +20,19 @@ internal static class BaselineEndpoint
     public static void AddJson(IServiceCollection services) =>
         services.ConfigureHttpJsonOptions(options => options.SerializerOptions.TypeInfoResolverChain.Insert(0, BaselineJson.Default));
 
-    public static void Map(IEndpointRouteBuilder routes, string modelFile)
+    public static void Map(IEndpointRouteBuilder routes, string name, byte[] model)
     {
-        var session = new InferenceSession(modelFile, new SessionOptions { IntraOpNumThreads = 1, InterOpNumThreads = 1 });
+        var session = new InferenceSession(model, new SessionOptions { IntraOpNumThreads = 1, InterOpNumThreads = 1 });
         var options = new RunOptions();
 
-        routes.MapPost("/v2/models/fm_mlp/infer", (InferRequest request) =>
+        routes.MapPost($"/v2/models/{name}/infer", (InferRequest request) =>
         {
             var input = request.Inputs[0];
             var values = input.Data.Length == 1 ? input.Data[0] : input.Data.SelectMany(row => row).ToArray();
             using var tensor = OrtValue.CreateTensorValueFromMemory(values, input.Shape);
             using var results = session.Run(options, [input.Name], [tensor], [Output]);
             var shape = results[0].GetTensorTypeAndShape().Shape;
-            return new InferResponse("fm_mlp", request.Id, [new InferOutput(Output, shape, "FP32", results[0].GetTensorDataAsSpan<float>().ToArray())]);
+            return new InferResponse(name, request.Id, [new InferOutput(Output, shape, "FP32", results[0].GetTensorDataAsSpan<float>().ToArray())]);
         });
     }
 }

@@ -35,7 +35,7 @@ internal static class ChildServer
         var app = builder.Build();
         app.MapGet(ReadyPath, (HttpContext _) => Task.CompletedTask);
         app.MapGet("/metrics", (HttpContext context) => context.Response.WriteAsync($"dotnet_gc_allocated_bytes_total {GC.GetTotalAllocatedBytes(precise: false)}\n"));
-        if (name == Servers.Baseline) BaselineEndpoint.Map(app, modelFile);
+        if (name == Servers.Baseline) BaselineEndpoint.Map(app, Samples.ModelName, File.ReadAllBytes(modelFile));
         else ConstantEndpoint.Map(app);
         app.Run();
     }

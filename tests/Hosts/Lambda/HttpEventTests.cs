@@ -240,6 +240,23 @@ public sealed class HttpEventTests
         Assert.Equal(["first=1; path=/", "second=2; path=/; httponly"], answer.GetProperty("cookies").EnumerateArray().Select(cookie => cookie.GetString()));
     }
 
+    [Theory]
+    [InlineData("""{"inputs":[1.5, 2]}""", """{\"inputs\":[1.5, 2]}""")]
+    [InlineData("\"\\/\b\f\n\r\t", """\"\\\/\b\f\n\r\t""")]
+    [InlineData("Aé€😀😀é", """\u0041\u00e9\u20AC\ud83d\uDE00😀é""")]
+    [InlineData("\\u0041", """\\u0041""")]
+    [InlineData("", "")]
+    public async Task TextBody_IsUnescaped(string body, string json)
+    {
+        var @event = LambdaEvents.HttpApi(json => json["body"] = "BODY").Replace("BODY", json, StringComparison.Ordinal);
+
+        await SeeAsync(@event, async http =>
+        {
+            using var reader = new StreamReader(http.Request.Body);
+            Assert.Equal(body, await reader.ReadToEndAsync());
+        });
+    }
+
     [Fact]
     public async Task Head_HasNoBody()
     {
@@ -318,6 +335,9 @@ public sealed class HttpEventTests
         { "rawPath", """ "/\ud800" """, "'rawPath' is not text" },
         { "body", "{}", "'body' is not a string" },
         { "body", """ "\ud800" """, "'body' is not text" },
+        { "body", """ "\ud800\n" """, "'body' is not text" },
+        { "body", """ "\udc00\ud800" """, "'body' is not text" },
+        { "body", """ "\ud800\ud800" """, "'body' is not text" },
         { "isBase64Encoded", "true", "'body' should be base64" },
         { "requestContext", """{"http":{}}""", "no 'method'" },
         { "requestContext", """{"http":{"method":"GET /"}}""", "not an HTTP method" },
