@@ -52,6 +52,8 @@ public sealed class SqsFeedbackQueue : IFeedbackQueue, IDisposable
     private readonly SqsOptions _options;
     private readonly SqsClient _sqs;
     private readonly string _url;
+    private readonly int _attempts;
+    private readonly TimeSpan _attemptLimit;
     private readonly TimeSpan _limit;
 
     /// <param name="location"><c>sqs://ACCOUNT/NAME.fifo</c>: like a bucket or a table it names the queue; region and endpoint are the environment's.</param>
@@ -73,7 +75,9 @@ public sealed class SqsFeedbackQueue : IFeedbackQueue, IDisposable
             throw new StoreException($"can't use {location}: {e.Message}; set AWS_REGION, or AWS_ENDPOINT_URL for an emulator", e);
         }
         _url = $"{config.Address}/{path}";
-        _limit = (config.MaxErrorRetry + 1) * config.Timeout.Value + LongestPauses;
+        _attempts = config.MaxErrorRetry + 1;
+        _attemptLimit = config.Timeout.Value;
+        _limit = _attempts * _attemptLimit + LongestPauses;
     }
 
     public string Location { get; }
@@ -205,7 +209,25 @@ public sealed class SqsFeedbackQueue : IFeedbackQueue, IDisposable
         string verb, string operation, TRequest request, JsonTypeInfo<TRequest> requestType, JsonTypeInfo<TResult> resultType, CancellationToken cancellation) => AwsCall.RunAsync(
         $"{verb} {Location}",
         _limit,
-        async token => JsonSerializer.Deserialize(await _sqs.CallAsync(operation, JsonSerializer.SerializeToUtf8Bytes(request, requestType), token), resultType)
+        async token => JsonSerializer.Deserialize(await AttemptAsync(operation, JsonSerializer.SerializeToUtf8Bytes(request, requestType), token), resultType)
             ?? throw new JsonException("it is null"),
         cancellation);
+
+    /// <summary>The SDK repeats requests until an answer begins; that it stalls after that is for us to notice and to repeat.</summary>
+    private async Task<byte[]> AttemptAsync(string operation, byte[] json, CancellationToken cancellation)
+    {
+        for (var attempt = 1; ; attempt++)
+        {
+            using var limited = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+            if (attempt < _attempts) limited.CancelAfter(_attemptLimit);
+            try
+            {
+                return await _sqs.CallAsync(operation, json, limited.Token);
+            }
+            catch (Exception e) when (limited.IsCancellationRequested && !cancellation.IsCancellationRequested && AwsCall.IsExpected(e))
+            {
+                // Asked for again: sent or completed twice counts once, and what a lost answer brought comes again.
+            }
+        }
+    }
 }

@@ -16,6 +16,9 @@ internal sealed class Cores
         Description = description;
     }
 
+    /// <summary>Nothing pinned: for suites that measure this process, whose threads may run anywhere.</summary>
+    public static Cores Shared => new(0, 0, $"nothing pinned; {Environment.ProcessorCount} cores for everybody");
+
     /// <summary>What was pinned where, or why nothing was.</summary>
     public string Description { get; }
 

@@ -1,7 +1,9 @@
 using System.CommandLine;
 using Skiff.Benchmarks;
+using Skiff.Benchmarks.Bare;
 using Skiff.Benchmarks.Baseline;
 using Skiff.Benchmarks.Suites;
+using Skiff.Store;
 
 // The suites. A new one is a file in Suites/ and a line here.
 Command[] suites =
@@ -9,10 +11,12 @@ Command[] suites =
     Throughput.Command(),
     ColdStart.Command(),
     Warm.Command(),
+    Stores.Command(),
+    Faults.Command(),
 ];
 
 var list = new Option<bool>("--list") { Description = "Name the suites and stop; so does giving none." };
-var root = new RootCommand("Measures Skiff beside what it is compared with, in one run on one machine.") { list, ChildServer.Command() };
+var root = new RootCommand("Measures Skiff beside what it is compared with, in one run on one machine.") { list, ChildServer.Command(), RangeServer.Command() };
 foreach (var suite in suites) root.Add(suite);
 root.SetAction(_ =>
 {
@@ -24,7 +28,7 @@ try
 {
     return root.Parse(args).Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false });
 }
-catch (BenchmarkException failure)
+catch (Exception failure) when (failure is BenchmarkException or StoreException)
 {
     Console.Error.WriteLine($"failed: {failure.Message}");
     return 1;

@@ -91,6 +91,7 @@ public sealed class SqsFeedbackQueueTests(MotoServer moto) : FeedbackQueueTests,
     [InlineData(Fault.Reset)]
     [InlineData(Fault.LostAnswer)]
     [InlineData(Fault.Truncate)]
+    [InlineData(Fault.Stall)]
     public async Task FirstAttemptFails_EveryMessageArrivesOnce(Fault fault)
     {
         await using var proxy = await FaultProxy.StartAsync(moto.Sqs!);

@@ -38,6 +38,9 @@ internal static class Suite
         }
     }
 
+    /// <summary>Says where a run is: beside the report, not in it.</summary>
+    public static void Progress(string text) => Console.Error.WriteLine($"... {text}");
+
     /// <summary>The middle value; of an even number, the mean of the two in the middle.</summary>
     public static double Median(IEnumerable<double> values)
     {

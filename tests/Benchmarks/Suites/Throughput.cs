@@ -79,7 +79,7 @@ internal static class Throughput
     {
         foreach (var (server, workload) in streams)
         {
-            Progress($"warming up {server.Name}, {workload.Name}");
+            Suite.Progress($"warming up {server.Name}, {workload.Name}");
             using var generator = new LoadGenerator(server, workload, Connections[^1]);
             generator.Run(length, verifyEvery: 1);
         }
@@ -96,7 +96,7 @@ internal static class Throughput
         var results = cells.ToDictionary(cell => cell.Cell, _ => new List<Measurement>());
         for (var round = 1; round <= rounds; round++)
         {
-            Progress($"round {round} of {rounds}");
+            Suite.Progress($"round {round} of {rounds}");
             foreach (var (stream, cell) in cells) results[cell].Add(Measure(stream, cell.Connections, length));
         }
         return results;
@@ -125,9 +125,6 @@ internal static class Throughput
             ServerBusy: serverTime / load.Elapsed,
             GeneratorBusy: generatorTime / load.Elapsed);
     }
-
-    // Beside the report, not in it.
-    private static void Progress(string text) => Console.Error.WriteLine($"... {text}");
 
     private sealed record Stream(ServerProcess Server, Workload Workload);
 }
