@@ -3,6 +3,7 @@ using System.Text.Json;
 using Microsoft.Extensions.Logging;
 using Skiff.Feedback;
 using Skiff.Lambda;
+using Skiff.Personalization;
 using Skiff.Store;
 
 namespace Skiff.FeedbackFunction;
@@ -11,12 +12,13 @@ namespace Skiff.FeedbackFunction;
 /// Learns a batch of the queue. The learner commits each user for itself and drops what was accepted before, so a batch that fails in part is simply handed back:
 /// the users who were done lose nothing when their messages come again.
 /// </summary>
-internal sealed class FeedbackBatch(FeedbackLearner learner, ILogger<FeedbackBatch> log)
+internal sealed class FeedbackBatch(FeedbackLearner learner, IStateStore state, ILogger<FeedbackBatch> log)
 {
     /// <returns>The messages that should come again, and in the end go to the dead-letter queue.</returns>
     public async Task<IReadOnlyCollection<string>> HandleAsync(IReadOnlyList<SqsRecord> records, CancellationToken cancellation)
     {
         var failed = new List<string>();
+        var before = state.SpentUsd;
         foreach (var group in records.GroupBy(record => record.GroupId ?? record.MessageId))
         {
             var readable = new List<FeedbackMessage>();
@@ -44,6 +46,9 @@ internal sealed class FeedbackBatch(FeedbackLearner learner, ILogger<FeedbackBat
                 failed.AddRange(group.Select(record => record.MessageId).Except(failed));
             }
         }
+        // Batches come one at a time, so what was spent meanwhile is this one's.
+        var spent = state.SpentUsd - before;
+        log.LogInformation("{Learnt} of {Messages} messages learnt; the state cost {Usd:0.00E0} USD, {Each:0.00E0} a message", records.Count - failed.Count, records.Count, spent, spent / Math.Max(1, records.Count));
         return failed;
     }
 }

@@ -12,7 +12,8 @@ using Skiff.Store;
 // Feedback: messages of the queue become heads. It serves no requests, so ASP.NET is left out.
 var lambda = LambdaOptions.Read(Environment.GetEnvironmentVariables())
     ?? throw new SettingException("AWS_LAMBDA_RUNTIME_API is missing: Feedback runs on Lambda only; elsewhere Serve learns from its own queue");
-using var logging = LoggerFactory.Create(builder => builder.AddSimpleConsole(console => console.SingleLine = true).SetMinimumLevel(LogLevel.Warning));
+using var logging = LoggerFactory.Create(builder => builder.AddSimpleConsole(console => console.SingleLine = true).SetMinimumLevel(LogLevel.Warning)
+    .AddFilter(typeof(FeedbackBatch).FullName, LogLevel.Information));
 var batch = await LambdaHosting.InitializeAsync(lambda, () => Task.FromResult(Build()));
 await LambdaHosting.RunSqsAsync(lambda, batch.HandleAsync, logging, CancellationToken.None);
 
@@ -21,9 +22,10 @@ FeedbackBatch Build()
     var settings = new SettingsReader(Environment.GetEnvironmentVariables(), AwsStores.CacheSetting);
     var time = TimeProvider.System;
     var store = new ModelStore(AwsStores.Objects(settings), time);
-    var options = new ModelHostOptions { MemoryBytes = settings.ModelMemoryBytes };
+    var options = AwsStores.ModelOptions(settings);
     var models = new ModelHost(store, options, time, logging.CreateLogger<ModelHost>());
     var apps = new AppHost(store, models, options.AliasInterval, time, logging.CreateLogger<AppHost>());
-    var learner = new FeedbackLearner(apps, AwsStores.State(settings, time), new FeedbackStatistics(), logging.CreateLogger<FeedbackLearner>());
-    return new FeedbackBatch(learner, logging.CreateLogger<FeedbackBatch>());
+    var state = AwsStores.State(settings, time);
+    var learner = new FeedbackLearner(apps, state, new FeedbackStatistics(), logging.CreateLogger<FeedbackLearner>());
+    return new FeedbackBatch(learner, state, logging.CreateLogger<FeedbackBatch>());
 }

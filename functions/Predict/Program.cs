@@ -2,7 +2,6 @@ using Skiff.Aws;
 using Skiff.Azure;
 using Skiff.Feedback;
 using Skiff.Lambda;
-using Skiff.Models;
 using Skiff.Serving;
 
 // Predict: HTTP. On Lambda the Runtime API brings the requests; under an Azure Functions host, that host does, and items of its queue too; elsewhere Kestrel does, for rehearsal.
@@ -24,7 +23,7 @@ WebApplication Build()
         Queue = AwsStores.Queue(settings),
         Keys = settings.Keys,
         Secrets = settings.Secrets ?? throw new SettingException("SKIFF_SECRET is missing: it takes at least 16 characters, the same for every instance"),
-        Models = new ModelHostOptions { MemoryBytes = settings.ModelMemoryBytes },
+        Models = AwsStores.ModelOptions(settings),
         IsFunction = true,
         Logging = logging,
     });

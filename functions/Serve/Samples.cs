@@ -29,16 +29,20 @@ public static class Samples
         var publisher = new Publisher(store, ModelLimits.Default);
         foreach (var tenant in tenants)
         {
-            // Apps of the user's own: not an empty store. Some of ours: the first start was cut short, and what is missing is added.
+            // Apps of the user's own: not an empty store. Else what is missing is added: it may be that the first start was cut short, or that another process is at it.
             var present = await store.NamesAsync(tenant, ArtifactKind.App, cancellation);
-            if (present.Except(Apps).Any() || Apps.All(present.Contains)) continue;
+            if (present.Except(Apps).Any()) continue;
             foreach (var (file, name) in Artifacts)
             {
                 var kind = file.EndsWith(".json", StringComparison.Ordinal) ? ArtifactKind.Prior : ArtifactKind.Model;
-                if (await store.ResolveAsync(tenant, kind, name, ModelStore.Live, cancellation) is not null) continue;
-                await publisher.PushAsync(tenant, await File.ReadAllBytesAsync(Path.Combine(folder, file), cancellation), name, ModelStore.Live, cancellation);
+                if (!await IsLiveAsync(kind, name)) await publisher.AddAsync(tenant, await File.ReadAllBytesAsync(Path.Combine(folder, file), cancellation), name, cancellation);
             }
-            foreach (var app in Apps.Except(present)) await publisher.PushAppAsync(tenant, await File.ReadAllBytesAsync(Path.Combine(folder, app, "app.json"), cancellation), cancellation);
+            foreach (var app in Apps)
+            {
+                if (!await IsLiveAsync(ArtifactKind.App, app)) await publisher.AddAppAsync(tenant, await File.ReadAllBytesAsync(Path.Combine(folder, app, "app.json"), cancellation), cancellation);
+            }
+
+            async Task<bool> IsLiveAsync(ArtifactKind kind, string name) => await store.ResolveAsync(tenant, kind, name, ModelStore.Live, cancellation) is not null;
         }
     }
 

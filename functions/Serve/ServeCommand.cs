@@ -35,6 +35,10 @@ internal static class ServeCommand
     {
         var address = server.Addresses[0];
         Console.WriteLine($"skiff {Product.Version} listens on {string.Join(", ", server.Addresses)}; data in {settings.Data}");
+        foreach (var (what, place) in new[] { ("models", settings.ModelStore), ("state", settings.State), ("feedback", settings.Queue) })
+        {
+            if (place.Scheme is not ("file" or "sqlite")) Console.WriteLine($"{what} in {place}");
+        }
         foreach (var tenant in settings.Keys.Tenants)
         {
             foreach (var name in await server.Engine.Apps.NamesAsync(tenant, cancellation))

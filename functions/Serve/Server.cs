@@ -2,26 +2,25 @@ using System.Security.Cryptography;
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.AspNetCore.Http.Features;
-using Skiff.Embedded;
+using Skiff.Aws;
 using Skiff.Models;
 using Skiff.Serving;
 using Skiff.Store;
 
 namespace Skiff.Serve;
 
-/// <summary>Everything in one process on embedded stores: Kestrel, the engine, and the loops that learn and watch.</summary>
+/// <summary>Everything in one process: Kestrel, the engine, and the loops that learn and watch.</summary>
 public sealed class Server : IAsyncDisposable
 {
     private readonly WebApplication _web;
-    private readonly SqliteStateStore _state;
-    private readonly SqliteFeedbackQueue _queue;
+    private readonly Stores _stores;
     private readonly FileStream _lock;
     private readonly CancellationTokenSource _stopping = new();
     private readonly Task _loops;
 
-    private Server(WebApplication web, Engine engine, SqliteStateStore state, SqliteFeedbackQueue queue, FileStream @lock)
+    private Server(WebApplication web, Engine engine, Stores stores, FileStream @lock)
     {
-        (_web, Engine, _state, _queue, _lock) = (web, engine, state, queue, @lock);
+        (_web, Engine, _stores, _lock) = (web, engine, stores, @lock);
         _loops = Task.WhenAll(Task.Run(() => engine.Worker.RunAsync(_stopping.Token)), Task.Run(() => engine.WatchAsync(_stopping.Token)));
     }
 
@@ -40,34 +39,30 @@ public sealed class Server : IAsyncDisposable
     public static async Task<Server> StartAsync(Settings settings, string? samples, CancellationToken cancellation)
     {
         var @lock = LockData(settings.Data);
-        SqliteStateStore? state = null;
-        SqliteFeedbackQueue? queue = null;
+        Stores? stores = null;
         try
         {
-            var objects = new FileObjectStore(settings.ModelStore);
-            state = new SqliteStateStore(settings.State);
-            queue = new SqliteFeedbackQueue(settings.Queue);
+            stores = await Stores.OpenAsync(settings);
             var web = Build(settings);
             var engine = new Engine(new EngineParts
             {
-                Objects = objects,
-                State = state,
-                Queue = queue,
+                Objects = stores.Objects,
+                State = stores.State,
+                Queue = stores.Queue,
                 Keys = settings.Keys,
                 Secrets = settings.Secrets ?? [KeptSecret(settings.Data)],
-                Models = new ModelHostOptions { MemoryBytes = settings.ModelMemoryBytes },
+                Models = AwsStores.ModelOptions(settings.ModelStore, settings.ModelMemoryBytes),
                 Logging = web.Services.GetRequiredService<ILoggerFactory>(),
             });
             engine.Map(web);
             if (samples is not null) await Samples.PublishAsync(samples, engine.Store, settings.Keys.Tenants, cancellation);
             await WarmAsync(engine, settings.Keys.Tenants, web.Logger, cancellation);
             await web.StartAsync(cancellation);
-            return new Server(web, engine, state, queue, @lock);
+            return new Server(web, engine, stores, @lock);
         }
         catch
         {
-            if (queue is not null) await queue.DisposeAsync();
-            state?.Dispose();
+            if (stores is not null) await stores.DisposeAsync();
             await @lock.DisposeAsync();
             throw;
         }
@@ -79,7 +74,7 @@ public sealed class Server : IAsyncDisposable
     /// <summary>Serves until the process is told to stop; returns when the last request is answered.</summary>
     public Task WaitForShutdownAsync(CancellationToken cancellation) => _web.WaitForShutdownAsync(cancellation);
 
-    /// <summary>Answers what has begun, learns what is in the queue, and closes the stores.</summary>
+    /// <summary>Answers what has begun, learns what was received, and closes the stores.</summary>
     public async ValueTask DisposeAsync()
     {
         await _web.StopAsync();
@@ -87,8 +82,7 @@ public sealed class Server : IAsyncDisposable
         await _stopping.CancelAsync();
         await _loops;
         Engine.Models.UnloadAll();
-        await _queue.DisposeAsync();
-        _state.Dispose();
+        await _stores.DisposeAsync();
         await _lock.DisposeAsync();
         _stopping.Dispose();
     }

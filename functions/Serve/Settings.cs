@@ -1,5 +1,6 @@
 using System.Collections;
 using Microsoft.AspNetCore.Http;
+using Skiff.Aws;
 using Skiff.Serving;
 
 namespace Skiff.Serve;
@@ -7,12 +8,16 @@ namespace Skiff.Serve;
 /// <summary>Everything that can be set, from the command line and the environment, checked once at the start.</summary>
 public sealed record Settings
 {
-    /// <summary>Folder of the embedded stores and the secret.</summary>
+    /// <summary>Folder of the embedded stores, the secret, and what is kept of models that lie elsewhere.</summary>
     public required string Data { get; init; }
 
-    public required string ModelStore { get; init; }
-    public required string State { get; init; }
-    public required string Queue { get; init; }
+    public required StoreAddress ModelStore { get; init; }
+    public required StoreAddress State { get; init; }
+    public required StoreAddress Queue { get; init; }
+
+    /// <summary>For copies of models from a bucket.</summary>
+    public long ModelCacheBytes { get; init; }
+
     public required ApiKeys Keys { get; init; }
 
     /// <summary>Null: made and kept in the data folder.</summary>
@@ -28,14 +33,15 @@ public sealed record Settings
     /// <param name="listens">False for commands on the store, which are not bothered about addresses.</param>
     public static Settings Read(string data, string? urls, IDictionary environment, bool listens = true)
     {
-        var reader = new SettingsReader(environment);
+        var reader = new SettingsReader(environment, AwsStores.CacheSetting);
         var folder = Path.GetFullPath(data);
         var settings = new Settings
         {
             Data = folder,
-            ModelStore = reader.Path("SKIFF_MODEL_STORE", "file", Path.Combine(folder, "models")),
-            State = reader.Path("SKIFF_STATE", "sqlite", Path.Combine(folder, "state.db")),
-            Queue = reader.Path("SKIFF_QUEUE", "sqlite", Path.Combine(folder, "queue.db")),
+            ModelStore = AwsStores.ObjectsAddress(reader, new StoreAddress("SKIFF_MODEL_STORE", "file", Path.Combine(folder, "models"))),
+            State = reader.Address("SKIFF_STATE", new StoreAddress("SKIFF_STATE", "sqlite", Path.Combine(folder, "state.db")), "sqlite:///PATH", AwsStores.StateForm),
+            Queue = reader.Address("SKIFF_QUEUE", new StoreAddress("SKIFF_QUEUE", "sqlite", Path.Combine(folder, "queue.db")), "sqlite:///PATH", AwsStores.QueueForm),
+            ModelCacheBytes = reader.Number(AwsStores.CacheSetting, 4096, 0, 1 << 20) << 20,
             Keys = reader.Keys,
             Secrets = reader.Secrets,
             ModelMemoryBytes = reader.ModelMemoryBytes,

@@ -5,7 +5,7 @@ using Skiff.Store;
 
 namespace Skiff.Serve;
 
-/// <summary>The commands that publish, list and move versions. They work on the store alone; a running server notices within a second.</summary>
+/// <summary>The commands that publish, list and move versions. They work on the store alone; a running server notices within seconds.</summary>
 internal static class StoreCommands
 {
     public static void Add(RootCommand root, Option<string> data, Option<string> tenant)
@@ -55,7 +55,7 @@ internal static class StoreCommands
         }));
         root.Add(move);
 
-        ModelStore Store(ParseResult arguments) => new(new FileObjectStore(Settings.Read(arguments.GetRequiredValue(data), null, Environment.GetEnvironmentVariables(), listens: false).ModelStore), TimeProvider.System);
+        ModelStore Store(ParseResult arguments) => new(Stores.OpenObjects(Settings.Read(arguments.GetRequiredValue(data), null, Environment.GetEnvironmentVariables(), listens: false)), TimeProvider.System);
         Publisher Publisher(ParseResult arguments) => new(Store(arguments), ModelLimits.Default);
     }
 

@@ -9,6 +9,8 @@ namespace Skiff.Aws;
 /// <summary>What was consumed, as the service counted it. It bills refused transactions and lost answers too, and does not tell.</summary>
 public readonly record struct CapacityUnits(double Read, double Write)
 {
+    public static CapacityUnits operator +(CapacityUnits a, CapacityUnits b) => new(a.Read + b.Read, a.Write + b.Write);
+
     public static CapacityUnits operator -(CapacityUnits a, CapacityUnits b) => new(a.Read - b.Read, a.Write - b.Write);
 }
 
@@ -54,21 +56,20 @@ internal sealed class DynamoCalls(IAmazonDynamoDB client, string table, DynamoOp
         return Task.Delay(TimeSpan.FromMilliseconds(jitter * longest), time, cancellation);
     }
 
-    public void CountRead(params IEnumerable<ConsumedCapacity?>? consumed) => Count(consumed, units => new CapacityUnits(units.CapacityUnits ?? 0, 0));
+    /// <returns>What was counted.</returns>
+    public CapacityUnits CountRead(params IEnumerable<ConsumedCapacity?>? consumed) => Count(consumed, units => new CapacityUnits(units.CapacityUnits ?? 0, 0));
 
     /// <summary>A transaction that had been carried out before, and is only told so again, is billed as a read.</summary>
-    public void CountWrite(params IEnumerable<ConsumedCapacity?>? consumed) => Count(consumed, units => units.ReadCapacityUnits is { } read
+    /// <returns>What was counted.</returns>
+    public CapacityUnits CountWrite(params IEnumerable<ConsumedCapacity?>? consumed) => Count(consumed, units => units.ReadCapacityUnits is { } read
         ? new CapacityUnits(read, units.WriteCapacityUnits ?? 0)
         : new CapacityUnits(0, units.CapacityUnits ?? 0));
 
-    private void Count(IEnumerable<ConsumedCapacity?>? consumed, Func<ConsumedCapacity, CapacityUnits> unitsOf)
+    private CapacityUnits Count(IEnumerable<ConsumedCapacity?>? consumed, Func<ConsumedCapacity, CapacityUnits> unitsOf)
     {
-        foreach (var one in consumed ?? [])
-        {
-            if (one is null) continue;
-            var units = unitsOf(one);
-            lock (_lock) _consumed = new CapacityUnits(_consumed.Read + units.Read, _consumed.Write + units.Write);
-        }
+        var counted = (consumed ?? []).OfType<ConsumedCapacity>().Aggregate(default(CapacityUnits), (sum, one) => sum + unitsOf(one));
+        lock (_lock) _consumed += counted;
+        return counted;
     }
 
     private async Task<T> AttemptAsync<T>(Func<IAmazonDynamoDB, CancellationToken, Task<T>> call, CancellationToken cancellation)

@@ -43,7 +43,10 @@ public sealed class DynamoStateStore : IStateStore
     /// <summary>The capacity that all calls so far have used.</summary>
     public CapacityUnits Consumed => _calls.Consumed;
 
-    public async ValueTask<HeadWeights?> ReadWeightsAsync(UserKey user, CancellationToken cancellation)
+    /// <summary>What the <see cref="Consumed"/> units cost.</summary>
+    public double SpentUsd => AwsPrices.Table(Consumed);
+
+    public async ValueTask<WeightsRead> ReadWeightsAsync(UserKey user, CancellationToken cancellation)
     {
         var request = new GetItemRequest
         {
@@ -53,8 +56,8 @@ public sealed class DynamoStateStore : IStateStore
             ReturnConsumedCapacity = ReturnConsumedCapacity.TOTAL,
         };
         var response = await _calls.RunAsync("read a user's weights", (client, token) => client.GetItemAsync(request, token), cancellation);
-        _calls.CountRead(response.ConsumedCapacity);
-        return response.Item is { Count: > 0 } item ? DynamoItem.ReadWeights(item) : null;
+        var consumed = _calls.CountRead(response.ConsumedCapacity);
+        return new WeightsRead(response.Item is { Count: > 0 } item ? DynamoItem.ReadWeights(item) : null, AwsPrices.Table(consumed));
     }
 
     public async ValueTask<HeadState?> ReadHeadAsync(UserKey user, CancellationToken cancellation)

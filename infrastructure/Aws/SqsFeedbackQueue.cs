@@ -18,8 +18,11 @@ public sealed record SqsOptions
     /// <summary>Bodies per batch, in bytes: what SQS takes since August 2025, 1 MiB. A queue with a smaller MaximumMessageSize refuses larger messages.</summary>
     public int BatchBytes { get; init; } = 1 << 20;
 
-    /// <summary>How long to wait for messages, whole seconds, at most SQS's 20.</summary>
-    public TimeSpan Wait { get; init; } = TimeSpan.FromSeconds(20);
+    /// <summary>
+    /// How long a poll waits for messages, whole seconds, at most SQS's 20. Stopping waits as long, so it is less than the ten seconds that containers are given to stop;
+    /// an idle process then polls half a million times a month, a quarter of a dollar.
+    /// </summary>
+    public TimeSpan Wait { get; init; } = TimeSpan.FromSeconds(5);
 
     /// <summary>How long a received message stays hidden from others, whole seconds; not completed by then it comes again, and its group waits for it.</summary>
     public TimeSpan Visibility { get; init; } = TimeSpan.FromMinutes(2);
@@ -48,6 +51,7 @@ public sealed class SqsFeedbackQueue : IFeedbackQueue, IDisposable
     private const int MostSends = 4;
     private static readonly TimeSpan ConnectTimeout = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan LongestPauses = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan Grace = TimeSpan.FromSeconds(1); // for the answer to a poll that nothing came to
 
     private readonly SqsOptions _options;
     private readonly SqsClient _sqs;
@@ -82,6 +86,8 @@ public sealed class SqsFeedbackQueue : IFeedbackQueue, IDisposable
 
     public string Location { get; }
 
+    public bool IsShared => true;
+
     // A message that waits for its completion holds up its group.
     public int MostUncompleted => 1;
 
@@ -93,13 +99,19 @@ public sealed class SqsFeedbackQueue : IFeedbackQueue, IDisposable
         foreach (var batch in Batches(entries)) await SendAsync(batch, cancellation);
     }
 
+    /// <remarks>
+    /// A poll under way is waited for, up to <see cref="SqsOptions.Wait"/>: SQS may have given it messages already, and those of a poll that is dropped stay hidden, and hold
+    /// up their users, until <see cref="SqsOptions.Visibility"/> is over.
+    /// </remarks>
     public async ValueTask<IReadOnlyList<ReceivedFeedback>> ReceiveAsync(int most, CancellationToken cancellation)
     {
         var request = new SqsReceive(_url, Math.Clamp(most, 1, MostPerBatch), (int)_options.Wait.TotalSeconds, (int)_options.Visibility.TotalSeconds);
+        using var ending = new CancellationTokenSource();
+        await using var ends = cancellation.Register(() => ending.CancelAfter(_options.Wait + Grace));
         while (true)
         {
             cancellation.ThrowIfCancellationRequested();
-            var messages = (await CallAsync("receive from", "ReceiveMessage", request, SqsJson.Default.SqsReceive, SqsJson.Default.SqsReceived, cancellation)).Messages;
+            var messages = (await CallAsync("receive from", "ReceiveMessage", request, SqsJson.Default.SqsReceive, SqsJson.Default.SqsReceived, ending.Token)).Messages;
             if (messages is not { Count: > 0 }) continue;
             var received = new List<ReceivedFeedback>(messages.Count);
             StoreException? damaged = null;

@@ -39,6 +39,8 @@ public sealed class SqliteFeedbackQueue : IFeedbackQueue, IAsyncDisposable
         _writer = Task.Run(WriteAsync);
     }
 
+    public bool IsShared => false;
+
     // Letting go of messages needs a flush of the state, which costs a sync; keeping them costs their space.
     public int MostUncompleted => 4096;
 

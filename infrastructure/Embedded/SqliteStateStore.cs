@@ -46,8 +46,10 @@ public sealed class SqliteStateStore : IStateStore, IDisposable
 
     public int MostPerCommit => int.MaxValue;
 
-    public ValueTask<HeadWeights?> ReadWeightsAsync(UserKey user, CancellationToken cancellation) =>
-        ValueTask.FromResult(WithReader(connection => connection.ReadWeights(user)));
+    public double SpentUsd => 0;
+
+    public ValueTask<WeightsRead> ReadWeightsAsync(UserKey user, CancellationToken cancellation) =>
+        ValueTask.FromResult(new WeightsRead(WithReader(connection => connection.ReadWeights(user)), CostUsd: 0));
 
     public ValueTask<HeadState?> ReadHeadAsync(UserKey user, CancellationToken cancellation) =>
         ValueTask.FromResult(WithReader(connection => connection.ReadHead(user)));

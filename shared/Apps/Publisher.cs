@@ -17,27 +17,28 @@ public sealed class Publisher(ModelStore store, ModelLimits limits)
     /// <exception cref="PublishException">The content is neither, or can't be loaded and run.</exception>
     public async Task<(Manifest Manifest, string? Alias)> PushAsync(string tenant, byte[] content, string name, string? alias, CancellationToken cancellation)
     {
-        Names.Check("model", name);
         if (alias is not null) Names.Check("alias", alias);
-        var isJson = content.AsSpan().TrimStart(" \t\r\n"u8) is [(byte)'{', ..];
-        var manifest = isJson ? DescribePrior(name, content) : DescribeModel(name, content);
-        return await PublishAsync(tenant, manifest, content, alias, cancellation);
+        return await PublishAsync(tenant, Describe(name, content), content, alias, cancellation);
     }
 
     /// <summary>Publishes an app document, which becomes live.</summary>
     /// <exception cref="PublishException">The document is invalid, or does not fit the models in the store.</exception>
-    public async Task<(Manifest Manifest, string? Alias)> PushAppAsync(string tenant, byte[] content, CancellationToken cancellation)
+    public async Task<(Manifest Manifest, string? Alias)> PushAppAsync(string tenant, byte[] content, CancellationToken cancellation) =>
+        await PublishAsync(tenant, await DescribeAppAsync(tenant, content, cancellation), content, ModelStore.Live, cancellation);
+
+    /// <summary>Publishes a model or a prior as a name's first version, live, unless there is one: of several processes that do so at once, one does.</summary>
+    /// <exception cref="PublishException">The content is neither, or can't be loaded and run.</exception>
+    public Task AddAsync(string tenant, byte[] content, string name, CancellationToken cancellation) => AddAsync(tenant, Describe(name, content), content, cancellation);
+
+    /// <summary>The same for an app.</summary>
+    /// <exception cref="PublishException">The document is invalid, or does not fit the models in the store.</exception>
+    public async Task AddAppAsync(string tenant, byte[] content, CancellationToken cancellation) =>
+        await AddAsync(tenant, await DescribeAppAsync(tenant, content, cancellation), content, cancellation);
+
+    private async Task AddAsync(string tenant, Manifest manifest, byte[] content, CancellationToken cancellation)
     {
-        try
-        {
-            var manifest = Start(ArtifactKind.App, AppDocument.Parse(content).Name);
-            await App.ReadAsync(tenant, content, store, cancellation);
-            return await PublishAsync(tenant, manifest, content, ModelStore.Live, cancellation);
-        }
-        catch (FormatException e)
-        {
-            throw new PublishException(e.Message);
-        }
+        var first = await store.PublishAsync(tenant, manifest, content, cancellation, onlyFirst: true);
+        await store.TryAddAliasAsync(tenant, first.Kind, first.Name, ModelStore.Live, first.Version, cancellation);
     }
 
     private async Task<(Manifest Manifest, string? Alias)> PublishAsync(string tenant, Manifest manifest, byte[] content, string? alias, CancellationToken cancellation)
@@ -46,6 +47,26 @@ public sealed class Publisher(ModelStore store, ModelLimits limits)
         alias ??= published.Parent is null ? ModelStore.Live : null;
         if (alias is not null) await store.MoveAliasAsync(tenant, published.Kind, published.Name, alias, published.Version, cancellation);
         return (published, alias);
+    }
+
+    private Manifest Describe(string name, byte[] content)
+    {
+        Names.Check("model", name);
+        return content.AsSpan().TrimStart(" \t\r\n"u8) is [(byte)'{', ..] ? DescribePrior(name, content) : DescribeModel(name, content);
+    }
+
+    private async Task<Manifest> DescribeAppAsync(string tenant, byte[] content, CancellationToken cancellation)
+    {
+        try
+        {
+            var manifest = Start(ArtifactKind.App, AppDocument.Parse(content).Name);
+            await App.ReadAsync(tenant, content, store, cancellation);
+            return manifest;
+        }
+        catch (FormatException e)
+        {
+            throw new PublishException(e.Message);
+        }
     }
 
     private Manifest DescribeModel(string name, byte[] content)

@@ -11,10 +11,14 @@ public interface IFeedbackQueue
     /// <exception cref="Store.StoreException">They could not be written, not all of them at least. Sent again, those that are in the queue already count once.</exception>
     ValueTask SendAsync(IReadOnlyList<FeedbackMessage> messages, CancellationToken cancellation);
 
+    /// <summary>Whether other processes may receive what this one has sent: then nobody here hears when it has been learnt.</summary>
+    bool IsShared { get; }
+
     /// <summary>How many received messages may wait to be completed together. A queue that holds back a user's next message until then says 1.</summary>
     int MostUncompleted { get; }
 
     /// <summary>Waits for messages.</summary>
+    /// <param name="cancellation">Ends the wait, though not always at once; what has been received by then is still returned.</param>
     /// <returns>At least one message, in the order in which they were sent.</returns>
     ValueTask<IReadOnlyList<ReceivedFeedback>> ReceiveAsync(int most, CancellationToken cancellation);
 

@@ -1,11 +1,12 @@
 using System.Globalization;
 using System.Text;
 using Skiff.Models;
+using Skiff.Personalization;
 
 namespace Skiff.Monitoring;
 
 /// <summary>The metrics of this process in Prometheus' text format, under the names that dashboards of other inference servers already use, with histograms.</summary>
-public sealed class Metrics(ModelHost models, FeedbackStatistics feedback, TimeProvider time)
+public sealed class Metrics(ModelHost models, FeedbackStatistics feedback, IStateStore state, TimeProvider time)
 {
     /// <param name="tenant">Whose models are shown.</param>
     public string Write(string tenant)
@@ -31,6 +32,7 @@ public sealed class Metrics(ModelHost models, FeedbackStatistics feedback, TimeP
         Single("skiff_feedback_learnt_total", "counter", "Feedback that changed a head", feedback.Of(tenant).Learnt);
         Single("skiff_feedback_kept_total", "counter", "Feedback kept without changing a head", feedback.Of(tenant).Kept);
         Single("skiff_feedback_duplicate_total", "counter", "Feedback that had been accepted before", feedback.Of(tenant).Duplicates);
+        Single("skiff_state_cost_usd_total", "counter", "What the state store's calls have cost in US dollars, for all tenants", state.SpentUsd);
         Single("dotnet_gc_allocated_bytes_total", "counter", "Managed memory allocated", GC.GetTotalAllocatedBytes());
         Single("process_resident_memory_bytes", "gauge", "Resident memory", Environment.WorkingSet);
         Single("process_cpu_seconds_total", "counter", "Processor time", Environment.CpuUsage.TotalTime.TotalSeconds);

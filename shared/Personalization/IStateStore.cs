@@ -26,6 +26,11 @@ public sealed record HeadWeights
     public required string Tag { get; init; }
 }
 
+/// <summary>What a prediction's read has found.</summary>
+/// <param name="Weights">Null for a user who has no head.</param>
+/// <param name="CostUsd">Of this read, in US dollars.</param>
+public readonly record struct WeightsRead(HeadWeights? Weights, double CostUsd);
+
 /// <summary>A whole head.</summary>
 public sealed record HeadState(HeadWeights Weights, float[] Covariance);
 
@@ -53,8 +58,10 @@ public interface IStateStore
     /// <summary>How much feedback one commit may carry.</summary>
     int MostPerCommit { get; }
 
-    /// <returns>The weights, or null for a user who has no head.</returns>
-    ValueTask<HeadWeights?> ReadWeightsAsync(UserKey user, CancellationToken cancellation);
+    /// <summary>What the calls so far have cost in US dollars, as far as the store tells; 0 for a store that sends no bill.</summary>
+    double SpentUsd { get; }
+
+    ValueTask<WeightsRead> ReadWeightsAsync(UserKey user, CancellationToken cancellation);
 
     ValueTask<HeadState?> ReadHeadAsync(UserKey user, CancellationToken cancellation);
 

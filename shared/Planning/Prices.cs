@@ -1,6 +1,6 @@
 namespace Skiff.Planning;
 
-/// <summary>List prices of functions in US dollars (us-east-1, x86), as published by November 2026. What an answer costs is counted as a function would be billed, wherever it runs.</summary>
+/// <summary>List prices of functions in US dollars (us-east-1, x86), as published by November 2026. What an answer costs is counted as a function would be billed, wherever it runs; what its state costs, the state store says.</summary>
 public static class Prices
 {
     public const double FunctionGigabyteSecond = 0.0000166667;

@@ -61,14 +61,14 @@ public sealed class Engine
         var feedback = new FeedbackStatistics();
         var seal = new DecisionSeal(parts.Secrets, _time);
         var predictor = new Predictor(Models, parts.State, pending, seal, parts.Predictor, _time);
-        var intake = new FeedbackIntake(predictor, parts.Queue, parts.IsFunction ? null : pending, seal, feedback, _time);
+        var intake = new FeedbackIntake(predictor, parts.Queue, parts.IsFunction || parts.Queue.IsShared ? null : pending, seal, feedback, _time);
         Learner = new FeedbackLearner(Apps, parts.State, feedback, parts.Logging.CreateLogger<FeedbackLearner>());
         Worker = new FeedbackWorker(parts.Queue, Learner, parts.State, pending, _time, parts.Logging.CreateLogger<FeedbackWorker>());
 
         _oip = new OipEndpoints(_gateway, Models, hasRepositoryControl: !parts.IsFunction, _time);
         _appEndpoints = new AppEndpoints(_gateway, Apps, predictor, intake, _time);
         _pages = new PageEndpoints(_gateway);
-        _metrics = new Metrics(Models, feedback, _time);
+        _metrics = new Metrics(Models, feedback, parts.State, _time);
     }
 
     public ModelStore Store { get; }

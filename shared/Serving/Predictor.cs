@@ -76,6 +76,7 @@ public sealed class Predictor(ModelHost models, IStateStore state, PendingFeedba
         var deadline = request.DeadlineMs is { } ms ? (long)(request.Arrived + ms * time.TimestampFrequency / 1000) : long.MaxValue;
         var versions = new Dictionary<string, int>();
         var spent = TimeSpan.Zero;
+        var stateUsd = 0.0;
 
         StageAnswer[]? answers = null;
         if (app.Cascade is { } cascade)
@@ -94,12 +95,13 @@ public sealed class Predictor(ModelHost models, IStateStore state, PendingFeedba
             var features = await ExtractAsync(request, head, cancellation);
             versions[head.Document.Features] = features.Version;
             spent += features.Duration;
+            stateUsd = features.StateUsd;
             personal = features;
         }
 
         var predictions = new Prediction[rows];
         for (var row = 0; row < rows; row++) predictions[row] = Answer(request, row, answers?[row], personal);
-        return new PredictResult(app, predictions, versions, (Prices.Compute(spent) + Prices.FunctionRequest) / Math.Max(rows, 1));
+        return new PredictResult(app, predictions, versions, (Prices.Compute(spent) + Prices.FunctionRequest + stateUsd) / Math.Max(rows, 1));
     }
 
     /// <summary>φ of the rows of a request, on the version that the user's head was learnt on, and that head.</summary>
@@ -107,11 +109,12 @@ public sealed class Predictor(ModelHost models, IStateStore state, PendingFeedba
     {
         var app = request.App;
         HeadWeights? weights = null;
+        var stateUsd = 0.0;
         if (request.User is { } user)
         {
             var key = new UserKey(app.Tenant, app.Name, user);
             await pending.WaitAsync(key, options.ReadYourWritesWait, time, cancellation);
-            weights = await state.ReadWeightsAsync(key, cancellation);
+            (weights, stateUsd) = await state.ReadWeightsAsync(key, cancellation);
             if (weights is not null && weights.Weights.Length != head.Dimensions * head.Outputs) weights = null;
         }
         using var lease = await models.AcquireAsync(app.Tenant, head.Document.Features, weights?.FeaturesVersion, cancellation);
@@ -120,7 +123,7 @@ public sealed class Predictor(ModelHost models, IStateStore state, PendingFeedba
         var values = Run(lease, request, head);
         var ended = time.GetTimestamp();
         lease.Statistics.Ran(request.Input.Shape[0], ended - started);
-        return new Features(values, lease.Manifest.Version, weights, time.GetElapsedTime(started, ended));
+        return new Features(values, lease.Manifest.Version, weights, time.GetElapsedTime(started, ended), stateUsd);
     }
 
     private static float[][] Run(ModelLease lease, PredictRequest request, Head head)
@@ -219,5 +222,6 @@ public sealed record PredictorOptions
 }
 
 /// <summary>φ of each row, the version it was made by, and the user's head if there is one.</summary>
-public sealed record Features(float[][] Rows, int Version, HeadWeights? Weights, TimeSpan Duration);
+/// <param name="StateUsd">What reading the head has cost.</param>
+public sealed record Features(float[][] Rows, int Version, HeadWeights? Weights, TimeSpan Duration, double StateUsd);
 

@@ -6,6 +6,28 @@ namespace Skiff.Serving;
 /// <summary>A setting has a value that it doesn't take; the message names the setting, the value and what it takes.</summary>
 public sealed class SettingException(string message) : Exception(message);
 
+/// <summary>A place as a setting names it: <c>scheme://place</c>.</summary>
+/// <param name="Setting">The variable, for errors.</param>
+/// <param name="Place">What follows <c>://</c>; of an embedded store its absolute path.</param>
+public sealed record StoreAddress(string Setting, string Scheme, string Place)
+{
+    public override string ToString() => $"{Scheme}://{Place}";
+
+    /// <summary>Opens what is there.</summary>
+    /// <exception cref="SettingException">The address has another form than <paramref name="open"/> takes.</exception>
+    public T Open<T>(Func<string, T> open)
+    {
+        try
+        {
+            return open(ToString());
+        }
+        catch (FormatException e)
+        {
+            throw new SettingException($"{Setting}: {e.Message}");
+        }
+    }
+}
+
 /// <summary>
 /// Reads the <c>SKIFF_…</c> variables of a host, each by its rule, and refuses those that the host doesn't have: a typing error must not become a default.
 /// What every host has is here; the rest asks for what it needs.
@@ -65,30 +87,20 @@ public sealed class SettingsReader
     /// <returns>The value, or null where the variable is missing or empty.</returns>
     public string? Value(string name) => _environment[name] as string is { Length: > 0 } value ? value : null;
 
-    /// <summary>An address that a host can't do without.</summary>
-    /// <param name="forms">What it takes, such as <c>file:///PATH</c>: what stands before <c>://</c> is the scheme.</param>
-    /// <returns>The scheme, and the whole address.</returns>
-    public (string Scheme, string Address) Address(string name, params ReadOnlySpan<string> forms)
+    /// <summary>Where something is kept.</summary>
+    /// <param name="otherwise">What a missing variable means; null where the host can't do without it.</param>
+    /// <param name="forms">What it takes, such as <c>file:///PATH</c>: what stands before <c>://</c> is the scheme, and a third slash wants an absolute path.</param>
+    public StoreAddress Address(string name, StoreAddress? otherwise, params ReadOnlySpan<string> forms)
     {
         var takes = string.Join(" or ", forms.ToArray());
-        if (Value(name) is not { } value) throw new SettingException($"{name} is missing: it takes {takes}");
+        if (Value(name) is not { } value) return otherwise ?? throw new SettingException($"{name} is missing: it takes {takes}");
         foreach (var form in forms)
         {
             var scheme = form[..form.IndexOf("://", StringComparison.Ordinal)];
-            if (value.StartsWith(scheme + "://", StringComparison.Ordinal) && value.Length > scheme.Length + 3) return (scheme, value);
+            var start = form.StartsWith(scheme + ":///", StringComparison.Ordinal) ? scheme + ":///" : scheme + "://";
+            if (value.StartsWith(start, StringComparison.Ordinal) && value.Length > start.Length) return new StoreAddress(name, scheme, value[(scheme.Length + 3)..]);
         }
         throw new SettingException($"{name} is '{value}': it takes {takes}");
-    }
-
-    /// <summary>An absolute path behind a scheme, such as <c>file:///path</c>.</summary>
-    /// <returns>The path, or <paramref name="otherwise"/> where the variable is missing.</returns>
-    public string Path(string name, string scheme, string otherwise)
-    {
-        if (Value(name) is not { } value) return otherwise;
-        var prefix = scheme + "://";
-        return value.StartsWith(prefix + "/", StringComparison.Ordinal) && value.Length > prefix.Length + 1
-            ? value[prefix.Length..]
-            : throw new SettingException($"{name} is '{value}': it takes {prefix}/PATH, an absolute path");
     }
 
     /// <returns>Names joined by commas; none where the variable is missing.</returns>

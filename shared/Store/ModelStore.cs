@@ -22,7 +22,8 @@ public sealed class ModelStore(IObjectStore objects, TimeProvider time)
 
     /// <summary>Publishes content as the next version of a name. Two publishers at once get two versions.</summary>
     /// <param name="manifest">Name, kind, inputs, outputs, metadata and publisher; the rest is filled in here.</param>
-    public async Task<Manifest> PublishAsync(string tenant, Manifest manifest, ReadOnlyMemory<byte> content, CancellationToken cancellation)
+    /// <param name="onlyFirst">Publish nothing where the name has a version already; that one is given back.</param>
+    public async Task<Manifest> PublishAsync(string tenant, Manifest manifest, ReadOnlyMemory<byte> content, CancellationToken cancellation, bool onlyFirst = false)
     {
         Names.Check("tenant", tenant);
         Names.Check(manifest.Kind.ToString().ToLowerInvariant(), manifest.Name);
@@ -32,6 +33,7 @@ public sealed class ModelStore(IObjectStore objects, TimeProvider time)
         {
             var versions = await VersionsAsync(tenant, manifest.Kind, manifest.Name, cancellation);
             int? parent = versions.Count == 0 ? null : versions[^1];
+            if (onlyFirst && parent is { } there && await ManifestAsync(tenant, manifest.Kind, manifest.Name, there, cancellation) is { } present) return present;
             var complete = manifest with
             {
                 Version = (parent ?? 0) + 1,
@@ -129,6 +131,11 @@ public sealed class ModelStore(IObjectStore objects, TimeProvider time)
             if (written) return before is null ? null : VersionOf(before);
         }
     }
+
+    /// <summary>Makes an alias unless there is one.</summary>
+    /// <returns>Whether it was made.</returns>
+    public async Task<bool> TryAddAliasAsync(string tenant, ArtifactKind kind, string name, string alias, int version, CancellationToken cancellation) =>
+        await objects.TryCreateAsync(AliasKey(tenant, kind, name, alias), Serialize(new Alias { Version = version, Moved = time.GetUtcNow() }, StoreJson.Default.Alias), cancellation);
 
     private static int? VersionOf(StoredObject alias)
     {

@@ -13,6 +13,7 @@ Command[] suites =
     Warm.Command(),
     Stores.Command(),
     Faults.Command(),
+    Cost.Command(),
 ];
 
 var list = new Option<bool>("--list") { Description = "Name the suites and stop; so does giving none." };

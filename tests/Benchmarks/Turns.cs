@@ -17,10 +17,10 @@ internal abstract class Contender(string name)
 }
 
 /// <summary>An operation's cost, to this process alone: CPU is user and kernel time of all its threads, whatever they do meanwhile.</summary>
-internal readonly record struct Cost(double Milliseconds, double CpuMicroseconds, double AllocatedBytes)
+internal readonly record struct Effort(double Milliseconds, double CpuMicroseconds, double AllocatedBytes)
 {
     /// <summary>Each figure's median by itself.</summary>
-    public static Cost Median(IReadOnlyCollection<Cost> rounds) => new(
+    public static Effort Median(IReadOnlyCollection<Effort> rounds) => new(
         Suite.Median(rounds.Select(round => round.Milliseconds)), Suite.Median(rounds.Select(round => round.CpuMicroseconds)), Suite.Median(rounds.Select(round => round.AllocatedBytes)));
 }
 
@@ -28,13 +28,13 @@ internal readonly record struct Cost(double Milliseconds, double CpuMicroseconds
 internal static class Turns
 {
     /// <returns>For each contender, by name, what its rounds' operations cost: of their times the median, of CPU and allocation the mean.</returns>
-    public static async Task<IReadOnlyDictionary<string, List<Cost>>> MeasureAsync(IReadOnlyList<Contender> contenders, int rounds, int operations, TimeSpan warmUp)
+    public static async Task<IReadOnlyDictionary<string, List<Effort>>> MeasureAsync(IReadOnlyList<Contender> contenders, int rounds, int operations, TimeSpan warmUp)
     {
         foreach (var contender in contenders)
         {
             for (var started = Stopwatch.GetTimestamp(); Stopwatch.GetElapsedTime(started) < warmUp;) await RoundAsync(contender, operations);
         }
-        var costs = contenders.ToDictionary(contender => contender.Name, _ => new List<Cost>());
+        var costs = contenders.ToDictionary(contender => contender.Name, _ => new List<Effort>());
         for (var round = 0; round < rounds; round++)
         {
             for (var turn = 0; turn < contenders.Count; turn++)
@@ -46,7 +46,7 @@ internal static class Turns
         return costs;
     }
 
-    private static async Task<Cost> RoundAsync(Contender contender, int operations)
+    private static async Task<Effort> RoundAsync(Contender contender, int operations)
     {
         contender.Prepare(operations);
         GC.Collect(); // Nobody collects another's garbage.
@@ -59,7 +59,7 @@ internal static class Turns
             await contender.RunAsync();
             times[i] = Stopwatch.GetElapsedTime(started).TotalMilliseconds;
         }
-        return new Cost(
+        return new Effort(
             Suite.Median(times),
             (Environment.CpuUsage.TotalTime - cpu).TotalMicroseconds / operations,
             (double)(GC.GetTotalAllocatedBytes(precise: true) - allocated) / operations);

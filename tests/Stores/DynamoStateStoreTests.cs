@@ -32,7 +32,7 @@ public sealed partial class DynamoStateStoreTests(DynamoDatabase database) : Sta
         var store = Faulty(call => call.Number <= 3 ? FaultyTransport.Refuse(error, status: (HttpStatusCode)status) : null);
 
         Assert.True(await CommitAsync(User, null, Some.Head(), ["f1"], store));
-        Assert.Equal(Some.Head().Weights.Weights, (await store.ReadWeightsAsync(User, Cancellation))!.Weights);
+        Assert.Equal(Some.Head().Weights.Weights, (await store.ReadWeightsAsync(User, Cancellation)).Weights!.Weights);
 
         // Full jitter: each wait is drawn from zero to twice as far as the one before.
         var random = new Random(1);
@@ -132,7 +132,7 @@ public sealed partial class DynamoStateStoreTests(DynamoDatabase database) : Sta
         var store = Faulty(call => call.Number > 1 ? null : WithDateAsync(
             FaultyTransport.Refuse("InvalidSignatureException").ContinueWith(answer => answer.Result, TaskScheduler.Default), DateTimeOffset.UtcNow.AddHours(1)));
 
-        Assert.Null(await store.ReadWeightsAsync(User, Cancellation));
+        Assert.Null((await store.ReadWeightsAsync(User, Cancellation)).Weights);
 
         static async Task<HttpResponseMessage> WithDateAsync(Task<HttpResponseMessage> answer, DateTimeOffset date)
         {
@@ -346,10 +346,12 @@ public sealed partial class DynamoStateStoreTests(DynamoDatabase database) : Sta
         var feedback = Some.Accepted("f2") with { Message = Some.Feedback("f2") with { Features = new byte[65 * sizeof(float)], Base = new byte[10 * sizeof(float)] } };
         var (made, commit) = await MeasureAsync(async () => Assert.Single(await store.CommitAsync(
             [new UserCommit { User = User, ExpectedTag = head.Weights.Tag, Head = Some.Head(2), Accepted = [feedback] }], Cancellation)));
-        var (_, predict) = await MeasureAsync(async () => await store.ReadWeightsAsync(User, Cancellation));
+        var (weights, predict) = await MeasureAsync(async () => await store.ReadWeightsAsync(User, Cancellation));
 
         Assert.Empty(seen);
         Assert.True(made);
+        Assert.Equal(AwsPrices.Table(predict), weights.CostUsd, 1e-12);
+        Assert.Equal(AwsPrices.Table(store.Consumed), store.SpentUsd, 1e-12);
         var sizes = (await ItemsAsync()).Where(item => item["version"].N == "2").ToDictionary(item => item["sk"].S, SizeOf);
         TestContext.Current.TestOutputHelper!.WriteLine($"update: {find.Read} + {read.Read} read units, {commit.Write} write units; prediction: {predict.Read} read units; items: "
             + string.Join(", ", sizes.Select(pair => $"{pair.Key} {pair.Value} B")));

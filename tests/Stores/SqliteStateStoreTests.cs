@@ -71,7 +71,7 @@ public sealed class SqliteStateStoreTests : StateStoreTests, IDisposable
         // The main file alone, without the log that a loss of power may take.
         System.IO.File.Copy(File, _folder["copy.db"]);
         using var copy = new SqliteStateStore(_folder["copy.db"]);
-        Assert.Equal(Some.Head().Weights.Weights, (await copy.ReadWeightsAsync(User, Cancellation))!.Weights);
+        Assert.Equal(Some.Head().Weights.Weights, (await copy.ReadWeightsAsync(User, Cancellation)).Weights!.Weights);
     }
 
     [Fact]

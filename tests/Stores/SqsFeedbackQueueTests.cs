@@ -57,6 +57,21 @@ public sealed class SqsFeedbackQueueTests(MotoServer moto) : FeedbackQueueTests,
     }
 
     [Fact]
+    public async Task ReceiverThatIsStoppedDuringAPoll_StillGetsWhatThePollBrings()
+    {
+        // Dropped, the poll would take the message all the same and hide it from everybody.
+        using var queue = new SqsFeedbackQueue(_location, Hasty with { Endpoint = moto.Sqs, Wait = TimeSpan.FromSeconds(20), Visibility = TimeSpan.FromMinutes(1) });
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(Cancellation);
+        var receiving = queue.ReceiveAsync(10, stop.Token).AsTask();
+        await stop.CancelAsync();
+
+        await Open().SendAsync([Some.Feedback("f1")], Cancellation);
+
+        Assert.Equal("f1", Assert.Single(await receiving).Message.FeedbackId);
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(async () => await queue.ReceiveAsync(10, stop.Token));
+    }
+
+    [Fact]
     public async Task UserWhoseMessageIsBeingLearnt_HoldsUpOnlyItself()
     {
         var queue = Open();

@@ -23,7 +23,7 @@ public abstract class StateStoreTests
     [Fact]
     public async Task UnknownUser_HasNoHead()
     {
-        Assert.Null(await Store.ReadWeightsAsync(User, Cancellation));
+        Assert.Null((await Store.ReadWeightsAsync(User, Cancellation)).Weights);
         Assert.Null(await Store.ReadHeadAsync(User, Cancellation));
     }
 
@@ -34,7 +34,7 @@ public abstract class StateStoreTests
         Assert.True(await CommitAsync(User, null, head, "f1"));
 
         var reopened = Open();
-        var weights = (await reopened.ReadWeightsAsync(User, Cancellation))!;
+        var weights = (await reopened.ReadWeightsAsync(User, Cancellation)).Weights!;
         var whole = (await reopened.ReadHeadAsync(User, Cancellation))!;
 
         Assert.Equal(Bits(head.Weights.Weights), Bits(weights.Weights));
@@ -95,7 +95,7 @@ public abstract class StateStoreTests
             () => CommitAsync(User, tag, Some.Head(i + 1), [$"f{i}"], i % 2 == 0 ? Store : other), Cancellation)));
 
         var winner = Assert.Single(Enumerable.Range(1, 8), i => made[i - 1]);
-        Assert.Equal(Some.Head(winner + 1).Weights.Weights, (await Store.ReadWeightsAsync(User, Cancellation))!.Weights);
+        Assert.Equal(Some.Head(winner + 1).Weights.Weights, (await Store.ReadWeightsAsync(User, Cancellation)).Weights!.Weights);
         Assert.Equal([$"f{winner}"], await AcceptedAsync([.. Enumerable.Range(1, 8).Select(i => $"f{i}")]));
     }
 
@@ -145,9 +145,9 @@ public abstract class StateStoreTests
             Cancellation);
 
         Assert.Equal([true, false, false, true], made);
-        Assert.Equal(Some.Head(2).Weights.Weights, (await Store.ReadWeightsAsync(OtherUser, Cancellation))!.Weights);
-        Assert.Equal(Some.Head(1).Weights.Weights, (await Store.ReadWeightsAsync(User, Cancellation))!.Weights);
-        Assert.Null(await Store.ReadWeightsAsync(User with { User = "u3" }, Cancellation));
+        Assert.Equal(Some.Head(2).Weights.Weights, (await Store.ReadWeightsAsync(OtherUser, Cancellation)).Weights!.Weights);
+        Assert.Equal(Some.Head(1).Weights.Weights, (await Store.ReadWeightsAsync(User, Cancellation)).Weights!.Weights);
+        Assert.Null((await Store.ReadWeightsAsync(User with { User = "u3" }, Cancellation)).Weights);
         Assert.Equal(["f1", "f2", "f5"], await AcceptedAsync("f1", "f2", "f3", "f5"));
     }
 
@@ -169,7 +169,7 @@ public abstract class StateStoreTests
             {
                 for (var i = 2; i <= 60; i++)
                 {
-                    var tag = (await Store.ReadWeightsAsync(User, Cancellation))!.Tag;
+                    var tag = (await Store.ReadWeightsAsync(User, Cancellation)).Weights!.Tag;
                     Assert.True(await CommitAsync(User, tag, Some.Head(i), $"f{i}"));
                 }
             },

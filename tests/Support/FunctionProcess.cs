@@ -15,13 +15,14 @@ public sealed class FunctionProcess : IAsyncDisposable
     {
     }
 
-    /// <param name="name">Its folder in <c>functions/</c>.</param>
+    /// <param name="name">Its folder in <c>functions/</c>; or the path of a published program.</param>
     public FunctionProcess(string name, params (string Name, string Value)[] environment)
     {
         // Built beside us, in the same configuration and for the same framework.
-        var flavour = Path.GetRelativePath(Path.Combine(Repository.Root, "tests", "Hosts", "bin"), AppContext.BaseDirectory);
-        var program = Path.Combine(Repository.Root, "functions", name, "bin", flavour, "bootstrap.dll");
-        var start = new ProcessStartInfo("dotnet", [program]) { RedirectStandardOutput = true, RedirectStandardError = true };
+        var framework = new DirectoryInfo(Path.TrimEndingDirectorySeparator(AppContext.BaseDirectory));
+        var program = Path.Combine(Repository.Root, "functions", name, "bin", framework.Parent!.Name, framework.Name, "bootstrap.dll");
+        var start = File.Exists(name) ? new ProcessStartInfo(name) : new ProcessStartInfo("dotnet", [program]);
+        start.RedirectStandardOutput = start.RedirectStandardError = true;
         foreach (var (variable, value) in environment) start.Environment[variable] = value;
         _process = Process.Start(start)!;
         _process.OutputDataReceived += (_, line) => Append(line.Data);

@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Diagnostics;
 using System.Globalization;
 using System.IO.Pipelines;
 using System.Net;
@@ -50,6 +51,9 @@ public sealed class LambdaRuntimeApi : IAsyncDisposable
 
     /// <summary>Every connection that was made.</summary>
     public ConcurrentDictionary<string, bool> Connections { get; } = new();
+
+    /// <summary>From handing out an event to its whole answer, of each in turn: what Lambda bills, before it rounds up.</summary>
+    public ConcurrentQueue<TimeSpan> Durations { get; } = new();
 
     /// <summary>What the function says when it can't start.</summary>
     public Task<LambdaReport> InitError => _initError.Task;
@@ -109,6 +113,7 @@ public sealed class LambdaRuntimeApi : IAsyncDisposable
             return;
         }
         _underWay[invocation.Id] = invocation;
+        invocation.HandedOut = Stopwatch.GetTimestamp();
         var headers = http.Response.Headers;
         headers["Lambda-Runtime-Aws-Request-Id"] = invocation.Id;
         headers["Lambda-Runtime-Deadline-Ms"] = invocation.Deadline.ToUnixTimeMilliseconds().ToString(CultureInfo.InvariantCulture);
@@ -138,6 +143,7 @@ public sealed class LambdaRuntimeApi : IAsyncDisposable
             if (read.IsCompleted) break;
         }
         await pipe.Writer.CompleteAsync();
+        if (invocation is not null) Durations.Enqueue(Stopwatch.GetElapsedTime(invocation.HandedOut));
         await Held;
         http.Response.StatusCode = _refusals.TryRemove(what, out var status) ? (int)status : 202;
 
@@ -161,6 +167,8 @@ public sealed class LambdaInvocation(string id, string json, DateTimeOffset dead
     public string Json => json;
     public DateTimeOffset Deadline => deadline;
     public string? Trace => trace;
+
+    internal long HandedOut { get; set; }
 
     public bool IsReported => _report.Task.IsCompleted;
 

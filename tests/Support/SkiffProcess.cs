@@ -53,9 +53,11 @@ public sealed partial class SkiffProcess : IAsyncDisposable
     }
 
     /// <summary>Starts a server on a free port and waits until it listens.</summary>
-    public static async Task<SkiffProcess> ServeAsync(string data, params string[] arguments)
+    public static Task<SkiffProcess> ServeAsync(string data, params string[] arguments) => ServeAsync([], data, arguments);
+
+    public static async Task<SkiffProcess> ServeAsync((string Name, string Value)[] environment, string data, params string[] arguments)
     {
-        var process = Start([], ["serve", "--data", data, "--urls", "http://127.0.0.1:0", .. arguments]);
+        var process = Start(environment, ["serve", "--data", data, "--urls", "http://127.0.0.1:0", .. arguments]);
         var ended = process.WaitAsync();
         if (await Task.WhenAny(process._address.Task, ended) != ended) return process;
         var result = await ended;

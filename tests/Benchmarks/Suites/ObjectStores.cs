@@ -69,7 +69,7 @@ internal static class ObjectStores
         }
         var costs = await Turns.MeasureAsync(contenders, rounds, operations: 1, warmUp);
 
-        var medians = contenders.Select(contender => (contender.Name, Cost: Cost.Median(costs[contender.Name]))).ToDictionary(row => row.Name, row => row.Cost);
+        var medians = contenders.Select(contender => (contender.Name, Effort: Effort.Median(costs[contender.Name]))).ToDictionary(row => row.Name, row => row.Effort);
         var mebibytes = content.Length / (double)(1 << 20);
         report.Heading($"Objects from {title}");
         report.Table(1, ["by", "ms", "MiB/s", "CPU ms", "allocated MiB", "rate ÷ bare SDK's", "rate ÷ bare HTTP's"], medians.Select(row => new[]

@@ -40,18 +40,18 @@ internal static class StateStores
         await CheckAsync(store, ourUser, bareUser, sample);
 
         var medians = new[] { ("update", updates), ("prediction's read", predictions) }
-            .SelectMany(kind => new[] { Bare, Ours }.Select(way => (Kind: kind.Item1, Way: way, Cost: Cost.Median(kind.Item2[way])))).ToArray();
+            .SelectMany(kind => new[] { Bare, Ours }.Select(way => (Kind: kind.Item1, Way: way, Effort: Effort.Median(kind.Item2[way])))).ToArray();
         report.Table(2, ["operation", "by", "ms", "CPU µs", "allocated B"], medians.Select(row => new[]
         {
             row.Kind,
             row.Way,
-            Report.Number(row.Cost.Milliseconds, "0.000"),
-            Report.Number(row.Cost.CpuMicroseconds, "0"),
-            Report.Number(row.Cost.AllocatedBytes, "0"),
+            Report.Number(row.Effort.Milliseconds, "0.000"),
+            Report.Number(row.Effort.CpuMicroseconds, "0"),
+            Report.Number(row.Effort.AllocatedBytes, "0"),
         }));
 
         report.Heading("Ours ÷ bare");
-        var pairs = medians.Chunk(2).Select(pair => (pair[0].Kind, Bare: pair[0].Cost, Ours: pair[1].Cost)).ToArray();
+        var pairs = medians.Chunk(2).Select(pair => (pair[0].Kind, Bare: pair[0].Effort, Ours: pair[1].Effort)).ToArray();
         report.Table(1, ["operation", "time", "CPU", "allocated"], pairs.Select(pair => new[]
         {
             pair.Kind,

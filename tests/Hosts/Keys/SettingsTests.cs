@@ -118,12 +118,15 @@ public sealed class SettingsTests
     }
 
     [Theory]
-    [InlineData("SKIFF_MODEL_STORE", "s3://bucket", "file:///PATH")]
+    [InlineData("SKIFF_MODEL_STORE", "s3://", "s3://BUCKET/PREFIX or file:///PATH")]
+    [InlineData("SKIFF_MODEL_STORE", "gs://bucket", "s3://BUCKET/PREFIX or file:///PATH")]
     [InlineData("SKIFF_MODEL_STORE", "/models", "file:///PATH")]
     [InlineData("SKIFF_MODEL_STORE", "file://relative", "file:///PATH")]
     [InlineData("SKIFF_MODEL_STORE", "file:///", "file:///PATH")]
-    [InlineData("SKIFF_STATE", "dynamodb://table", "sqlite:///PATH")]
-    [InlineData("SKIFF_QUEUE", "sqs://queue", "sqlite:///PATH")]
+    [InlineData("SKIFF_STATE", "dynamo://table", "sqlite:///PATH or dynamodb://TABLE")]
+    [InlineData("SKIFF_STATE", "sqlite://state.db", "sqlite:///PATH or dynamodb://TABLE")]
+    [InlineData("SKIFF_QUEUE", "https://queue", "sqlite:///PATH or sqs://ACCOUNT/NAME.fifo")]
+    [InlineData("SKIFF_MODEL_CACHE_MB", "all", "0 to 1048576")]
     [InlineData("SKIFF_MODEL_MEMORY_MB", "2GB", "16 to 1048576")]
     [InlineData("SKIFF_MODEL_MEMORY_MB", "15", "16 to 1048576")]
     [InlineData("SKIFF_MODEL_MEMORY_MB", "99999999999999999999", "16 to 1048576")]
@@ -185,7 +188,7 @@ public sealed class SettingsTests
 
         Assert.True(settings.Keys.IsEmpty);
         Assert.Null(settings.Secrets);
-        Assert.Equal(Path.Combine(settings.Data, "models"), settings.ModelStore);
+        Assert.Equal(Path.Combine(settings.Data, "models"), settings.ModelStore.Place);
     }
 
     private static Settings Read(string? urls, params (string Name, string Value)[] environment) =>

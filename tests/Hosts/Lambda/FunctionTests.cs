@@ -51,6 +51,7 @@ public sealed class FunctionTests(MotoServer moto) : IClassFixture<MotoServer>
         var report = await feedbackApi.InvokeAsync(LambdaEvents.Sqs(("m1", "ann", body), ("m2", "ann", body)));
 
         Assert.Equal("""{"batchItemFailures":[]}""", report.Text);
+        await Eventually.HoldsAsync("the log says what the state cost", () => Task.FromResult(feedback.Output.Contains("2 of 2 messages learnt; the state cost", StringComparison.Ordinal)));
         // A prediction may read a moment behind: a strongly consistent read costs twice as much.
         await Eventually.HoldsAsync("the prediction has moved towards the feedback", async () =>
         {

@@ -141,7 +141,7 @@ public sealed class CommandLineTests : IDisposable
         await FailAsync([("SKIFF_MODEL_MEMORY_MB", "lots")], "SKIFF_MODEL_MEMORY_MB is 'lots'", "serve");
         await FailAsync([("SKIFF_MODEL_STORE", "ftp://host/path")], "SKIFF_MODEL_STORE is 'ftp://host/path'", "serve");
         await FailAsync([("SKIFF_STATE", "sqlite://relative.db")], "SKIFF_STATE is 'sqlite://relative.db'", "serve");
-        await FailAsync([("SKIFF_QUEUE", "sqs://queue")], "SKIFF_QUEUE is 'sqs://queue'", "serve");
+        await FailAsync([("SKIFF_QUEUE", "sqs://queue")], "SKIFF_QUEUE: 'sqs://queue' is no queue", "serve");
         await FailAsync([("SKIFF_API_KEYS", "acme")], "SKIFF_API_KEYS", "serve");
         await FailAsync([("SKIFF_SECRET", "short")], "16 characters", "serve", "--urls", "http://127.0.0.1:0");
         await FailAsync("without keys", "serve", "--urls", "http://0.0.0.0:0");
