@@ -3,7 +3,7 @@ using System.Text;
 
 namespace Skiff.Support;
 
-/// <summary>A function's program as it was built, run as its host runs it: told by its environment where the host is, and nothing else said to it.</summary>
+/// <summary>A function's executable as it is published, run as its host runs it: told by its environment where the host is, and nothing else said to it.</summary>
 public sealed class FunctionProcess : IAsyncDisposable
 {
     private readonly Process _process;
@@ -15,13 +15,10 @@ public sealed class FunctionProcess : IAsyncDisposable
     {
     }
 
-    /// <param name="name">Its folder in <c>functions/</c>; or the path of a published program.</param>
+    /// <param name="name">Its folder in <c>functions/</c>; or the path of an executable.</param>
     public FunctionProcess(string name, params (string Name, string Value)[] environment)
     {
-        // Built beside us, in the same configuration and for the same framework.
-        var framework = new DirectoryInfo(Path.TrimEndingDirectorySeparator(AppContext.BaseDirectory));
-        var program = Path.Combine(Repository.Root, "functions", name, "bin", framework.Parent!.Name, framework.Name, "bootstrap.dll");
-        var start = File.Exists(name) ? new ProcessStartInfo(name) : new ProcessStartInfo("dotnet", [program]);
+        var start = new ProcessStartInfo(File.Exists(name) ? name : PublishedFunction.Of(name));
         start.RedirectStandardOutput = start.RedirectStandardError = true;
         foreach (var (variable, value) in environment) start.Environment[variable] = value;
         _process = Process.Start(start)!;

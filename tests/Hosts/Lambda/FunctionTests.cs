@@ -19,9 +19,12 @@ public sealed class FunctionTests(MotoServer moto) : IClassFixture<MotoServer>
     private const string Secret = "the same for every instance";
     private static readonly (string Key, string Entry) Key = ApiKeys.Create("acme", Scopes.All);
 
-    [Fact]
-    public async Task FeedbackThroughTheQueue_ShowsInTheUsersNextPrediction()
+    [Theory]
+    [InlineData(PublishedForm.Jit)]
+    [InlineData(PublishedForm.NativeAot)]
+    public async Task FeedbackThroughTheQueue_ShowsInTheUsersNextPrediction(PublishedForm form)
     {
+        if (form == PublishedForm.NativeAot) Assert.SkipWhen(PublishedFunction.NativeAotMissing is not null, PublishedFunction.NativeAotMissing ?? "");
         Assert.SkipWhen(moto.S3 is null, MotoServer.Missing);
         Assert.SkipWhen(Dynoxide.Missing is not null, Dynoxide.Missing ?? "");
         using var dynoxide = await Dynoxide.StartAsync();
@@ -37,8 +40,8 @@ public sealed class FunctionTests(MotoServer moto) : IClassFixture<MotoServer>
         ];
         await using var predictApi = await LambdaRuntimeApi.StartAsync();
         await using var feedbackApi = await LambdaRuntimeApi.StartAsync();
-        await using var predict = new FunctionProcess("Predict", predictApi, environment);
-        await using var feedback = new FunctionProcess("Feedback", feedbackApi, [.. environment.Where(setting => setting.Item1 is not ("SKIFF_API_KEYS" or "SKIFF_SECRET"))]);
+        await using var predict = new FunctionProcess(PublishedFunction.Of("Predict", form), predictApi, environment);
+        await using var feedback = new FunctionProcess(PublishedFunction.Of("Feedback", form), feedbackApi, [.. environment.Where(setting => setting.Item1 is not ("SKIFF_API_KEYS" or "SKIFF_SECRET"))]);
         using var client = LambdaFrontEnd.ClientOf(predictApi);
         client.DefaultRequestHeaders.Authorization = new AuthenticationHeaderValue("Bearer", Key.Key);
 
