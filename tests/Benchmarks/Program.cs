@@ -14,6 +14,8 @@ Command[] suites =
     Stores.Command(),
     Faults.Command(),
     Cost.Command(),
+    Selection.Command(),
+    Ensemble.Command(),
 ];
 
 var list = new Option<bool>("--list") { Description = "Name the suites and stop; so does giving none." };

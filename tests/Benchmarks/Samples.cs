@@ -43,7 +43,7 @@ internal sealed class Samples
             : new Samples(root, model, ReadIdx(file, count), $"the first {count} images of {Path.GetFileName(file)}");
     }
 
-    private static string FindRepositoryRoot()
+    public static string FindRepositoryRoot()
     {
         for (var folder = new DirectoryInfo(AppContext.BaseDirectory); folder is not null; folder = folder.Parent)
         {
