@@ -8,6 +8,7 @@ var tenant = new Option<string>("--tenant") { Description = "Whose models and ap
 var root = new RootCommand("Skiff serves ONNX models from functions, and from this process.") { data, tenant };
 ServeCommand.Add(root, data);
 StoreCommands.Add(root, data, tenant);
+TuneCommand.Add(root, data, tenant);
 KeyCommand.Add(root, tenant);
 
 // The web host handles Ctrl-C itself, and drains; the command line's own handler would cut it short.

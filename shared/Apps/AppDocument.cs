@@ -1,3 +1,4 @@
+using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using Skiff.Cascades;
@@ -72,10 +73,38 @@ public sealed record AppDocument
             var isLast = i == Cascade.Count - 1;
             Require(isLast || Cascade[i].Gate is not null, $"stage {i} of 'cascade' has no 'gate': every stage but the last needs one, or it would answer everything");
             Require(!isLast || Cascade[i].Gate is null, "the last stage of 'cascade' has a 'gate': there is nobody left to ask");
-            Require(Cascade[i].Gate is not { At: < 0 or > 1 }, $"the gate of stage {i} is at {Cascade[i].Gate?.At}: it takes a confidence from 0 to 1");
+            if (Cascade[i].Gate is { } gate) Validate(i, gate);
         }
         Require(Cascade.Count == 0 || Labels.Count > 1, "a 'cascade' needs 'labels', one for each of the model's scores");
         Head?.Validate(this);
+    }
+
+    private void Validate(int stage, Gate gate)
+    {
+        Require(gate.At is >= 0 and <= 1, $"the gate of stage {stage} is at {gate.At}: it takes a confidence from 0 to 1");
+        Require(gate.Temperature is null or > 0, $"the gate of stage {stage} has a 'temperature' of {gate.Temperature}: it takes a positive number");
+        var count = gate.Weights?.Count ?? 0;
+        if (gate.On == GateOn.Learned)
+        {
+            Require(count == LearnedGate.Count(Labels.Count),
+                $"the gate of stage {stage} is learned and has {count} 'weights': for {Labels.Count} labels it takes {LearnedGate.Count(Labels.Count)}");
+        }
+        else
+        {
+            Require(gate.Weights is null, $"the gate of stage {stage} has 'weights': only a gate on \"learned\" takes them");
+        }
+    }
+
+    /// <summary>The document as it would be published: indented JSON that <see cref="Parse"/> reads back to the same.</summary>
+    public byte[] ToJson()
+    {
+        var readable = new JsonSerializerOptions(AppJson.Default.Options)
+        {
+            WriteIndented = true,
+            DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
+            Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
+        };
+        return JsonSerializer.SerializeToUtf8Bytes(this, new AppJson(readable).AppDocument);
     }
 
     internal static void Require(bool holds, string otherwise)

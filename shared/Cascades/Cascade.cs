@@ -85,15 +85,20 @@ public sealed class Cascade(IReadOnlyList<Stage> stages, int classes, ModelHost 
             var answer = answers[rows[i]];
             answer.Stage = stage;
             if (answer.Probabilities.Length != classes) answer.Probabilities = new float[classes];
-            // Less the largest: e^89 is beyond a float, and the framework takes the scores as they come.
-            var row = scores.Slice(i * classes, classes);
-            TensorPrimitives.Subtract(row, TensorPrimitives.Max(row), answer.Probabilities);
-            TensorPrimitives.SoftMax<float>(answer.Probabilities, answer.Probabilities);
+            Softmax(scores.Slice(i * classes, classes), answer.Probabilities);
             var gate = stages[stage].Gate;
             answer.Confidences.Add(gate?.Confidence(answer.Probabilities) ?? TensorPrimitives.Max<float>(answer.Probabilities));
             if (!isLast && gate is not null && !gate.Answers(answer.Probabilities)) unsure.Add(rows[i]);
         }
         return [.. unsure];
+    }
+
+    /// <param name="scores">K scores as a model gives them.</param>
+    internal static void Softmax(ReadOnlySpan<float> scores, Span<float> probabilities)
+    {
+        // Less the largest: e^89 is beyond a float, and the framework takes the scores as they come.
+        TensorPrimitives.Subtract(scores, TensorPrimitives.Max(scores), probabilities);
+        TensorPrimitives.SoftMax<float>(probabilities, probabilities);
     }
 
     private static ModelOutputs RunModel(ModelLease lease, TensorBuffer buffer, Tensor input)

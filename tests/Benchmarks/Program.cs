@@ -16,6 +16,7 @@ Command[] suites =
     Cost.Command(),
     Selection.Command(),
     Ensemble.Command(),
+    CascadeTuning.Command(),
 ];
 
 var list = new Option<bool>("--list") { Description = "Name the suites and stop; so does giving none." };

@@ -36,7 +36,7 @@ internal sealed class Samples
         var model = Path.Combine(folder, ModelName + ".onnx");
         if (!File.Exists(model)) throw new BenchmarkException($"{model} is missing; --samples names another folder.");
 
-        // Held-out images where there are some: their files' names sort first.
+        // Test images where there are some: their files' names sort before those of val.
         var file = Directory.EnumerateFiles(folder, "*-images-idx3-ubyte.gz").Order(StringComparer.Ordinal).FirstOrDefault();
         return file is null
             ? new Samples(root, model, Synthetic(count), $"{count} synthetic images (no *-images-idx3-ubyte.gz in {folder})")

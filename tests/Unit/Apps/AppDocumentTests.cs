@@ -39,6 +39,36 @@ public sealed class AppDocumentTests
         Assert.Equal(Tier.Heavy, app.Cascade[1].Tier);
     }
 
+    [Fact]
+    public void LearnedGate_IsReadAndWrittenBack()
+    {
+        var app = Parse("""{"name":"a",INPUT,TWO,"cascade":[{"model":"m","gate":{"on":"learned","at":0.9,"weights":[1,2,3,4,-5.5],"temperature":1.5}},{"model":"n","tier":"heavy"}]}""");
+
+        var again = AppDocument.Parse(app.ToJson());
+
+        foreach (var gate in new[] { app.Cascade[0].Gate!, again.Cascade[0].Gate! })
+        {
+            Assert.Equal((GateOn.Learned, 0.9, 1.5), (gate.On, gate.At, gate.Temperature));
+            Assert.Equal([1, 2, 3, 4, -5.5], gate.Weights!);
+        }
+        Assert.Equal(Tier.Heavy, again.Cascade[1].Tier);
+    }
+
+    [Fact]
+    public void WrittenDocument_ReadsBackTheSame()
+    {
+        var app = Parse("""{"name":"a",INPUT,"labels":["größer","+"],"objective_ms":7,"cache":true,"default":{"label":1},"cascade":[{"model":"m","gate":{"on":"max_softmax","at":0.5}},{"model":"n"}],"head":{"features":"f","kind":"classes","prior":"p","prior_strength":0.02}}""");
+
+        var json = app.ToJson();
+
+        Assert.Contains("größer", Encoding.UTF8.GetString(json));
+        var again = AppDocument.Parse(json);
+        Assert.Equal(app.Input.Shape, again.Input.Shape);
+        Assert.Equal(app.Labels, again.Labels);
+        Assert.Equal(app.Cascade, again.Cascade);
+        Assert.Equal((app.Name, app.ObjectiveMs, app.Cache, app.Default, app.Head, app.Input.Type), (again.Name, again.ObjectiveMs, again.Cache, again.Default, again.Head, again.Input.Type));
+    }
+
     [Theory]
     [InlineData("{}", "name")]
     [InlineData("null", "null")]
@@ -52,6 +82,10 @@ public sealed class AppDocumentTests
     [InlineData("""{"name":"a",INPUT,TWO,"cascade":[{"model":"m"},{"model":"n"}]}""", "stage 0 of 'cascade' has no 'gate'")]
     [InlineData("""{"name":"a",INPUT,TWO,"cascade":[{"model":"m","gate":{"on":"margin","at":0.5}}]}""", "nobody left to ask")]
     [InlineData("""{"name":"a",INPUT,TWO,"cascade":[{"model":"m","gate":{"on":"margin","at":1.5}},{"model":"n"}]}""", "from 0 to 1")]
+    [InlineData("""{"name":"a",INPUT,TWO,"cascade":[{"model":"m","gate":{"on":"learned","at":0.5}},{"model":"n"}]}""", "has 0 'weights': for 2 labels it takes 5")]
+    [InlineData("""{"name":"a",INPUT,TWO,"cascade":[{"model":"m","gate":{"on":"learned","at":0.5,"weights":[1,2]}},{"model":"n"}]}""", "has 2 'weights'")]
+    [InlineData("""{"name":"a",INPUT,TWO,"cascade":[{"model":"m","gate":{"on":"margin","at":0.5,"weights":[1,2,3,4,5]}},{"model":"n"}]}""", "only a gate on \"learned\"")]
+    [InlineData("""{"name":"a",INPUT,TWO,"cascade":[{"model":"m","gate":{"on":"margin","at":0.5,"temperature":0}},{"model":"n"}]}""", "it takes a positive number")]
     [InlineData("""{"name":"a",INPUT,TWO,"cascade":[{"model":"m","gate":{"on":"hunch","at":0.5}},{"model":"n"}]}""", "gate.on")]
     [InlineData("""{"name":"a","input":{"name":"x","type":"FP31","shape":[4]},TWO,"cascade":[{"model":"m"}]}""", "'input.type' is 'FP31'")]
     [InlineData("""{"name":"a","input":{"name":"x","type":"FP32","shape":[-1]},TWO,"cascade":[{"model":"m"}]}""", "positive dimensions")]
