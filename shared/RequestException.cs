@@ -10,6 +10,9 @@ public enum Refusal
     TooLarge,
     Unsupported,
     Unavailable,
+
+    /// <summary>Too much to do just now.</summary>
+    Busy,
     DeadlineExceeded,
 }
 
@@ -29,7 +32,7 @@ public sealed class RequestException(Refusal refusal, string message) : Exceptio
         Refusal.NotFound => 404,
         Refusal.TooLarge => 413,
         Refusal.Unsupported => 501,
-        Refusal.Unavailable => 503,
+        Refusal.Unavailable or Refusal.Busy => 503,
         Refusal.DeadlineExceeded => 504,
         _ => 500,
     };

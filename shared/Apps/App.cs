@@ -47,7 +47,7 @@ public sealed class App
     {
         var (document, head) = await ReadAsync(tenant, await store.ContentAsync(tenant, manifest, cancellation), store, cancellation);
         var stages = document.Cascade.Select(stage => new Stage(stage.Model, stage.Gate)).ToList();
-        return new App(tenant, manifest, document, head, stages.Count == 0 ? null : new Cascade(stages, document.Labels.Count, models, time));
+        return new App(tenant, manifest, document, head, stages.Count == 0 ? null : new Cascade(stages, document.Labels.Count, document.Objective, models, time));
     }
 
     /// <summary>Reads an app document and checks that its models are in the store, take its input and give what it needs.</summary>

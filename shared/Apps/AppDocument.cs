@@ -22,6 +22,9 @@ public sealed record AppDocument
     /// <summary>The latency that the app aims at, in ms.</summary>
     public double ObjectiveMs { get; set; } = 20;
 
+    [JsonIgnore]
+    public TimeSpan Objective => TimeSpan.FromMilliseconds(ObjectiveMs);
+
     /// <summary>What is answered, marked as the default, when nothing better can be had in time.</summary>
     public DefaultDocument Default { get; set; } = new();
 

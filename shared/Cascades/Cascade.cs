@@ -16,7 +16,7 @@ public sealed class StageAnswer
     /// <summary>K class probabilities of that stage.</summary>
     public float[] Probabilities { get; set; } = [];
 
-    /// <summary>Why a later stage did not have its say, although this one said "I don't know": <c>deadline</c> or <c>unavailable</c>; null when all is well.</summary>
+    /// <summary>Why a later stage did not have its say, although this one said "I don't know": <c>deadline</c>, <c>busy</c> or <c>unavailable</c>; null when all is well.</summary>
     public string? CutShort { get; set; }
 
     /// <summary>The confidence each stage had that ran on this row, in order.</summary>
@@ -29,8 +29,11 @@ public readonly record struct StageRun(int Stage, int Version, int Rows, TimeSpa
 /// <summary>
 /// Runs cheap models first and hands on the rows they are not sure of (IDK cascades, Wang et al. 2017). Rows of one request leave at different stages.
 /// </summary>
-public sealed class Cascade(IReadOnlyList<Stage> stages, int classes, ModelHost models, TimeProvider time)
+/// <param name="objective">Within which the app answers; a row may pass all stages, so each has its part.</param>
+public sealed class Cascade(IReadOnlyList<Stage> stages, int classes, TimeSpan objective, ModelHost models, TimeProvider time)
 {
+    private readonly TimeSpan _stageObjective = objective / stages.Count;
+
     /// <param name="input">All rows, shape [N, …]; the buffer is extended by what later stages need.</param>
     /// <param name="deadline">A timestamp after which no further stage is begun; <see cref="long.MaxValue"/> for none.</param>
     /// <returns>An answer for each row, in order, and what ran.</returns>
@@ -51,12 +54,12 @@ public sealed class Cascade(IReadOnlyList<Stage> stages, int classes, ModelHost 
                 try
                 {
                     using var lease = await models.AcquireAsync(tenant, stages[stage].Model, null, cancellation);
-                    open = RunStage(stage, lease, buffer, stage == 0 ? input : Gather(buffer, input, open), open, answers, runs);
+                    open = await RunStageAsync(stage, lease, buffer, stage == 0 ? input : Gather(buffer, input, open), open, answers, runs, deadline, cancellation);
                     continue;
                 }
-                catch (RequestException e) when (stage > 0 && e.Refusal is Refusal.Unavailable or Refusal.Invalid)
+                catch (RequestException e) when (Reason(stage, e.Refusal) is { } reason)
                 {
-                    cut = "unavailable";
+                    cut = reason;
                 }
             }
             foreach (var row in open) answers[row].CutShort = cut;
@@ -65,16 +68,27 @@ public sealed class Cascade(IReadOnlyList<Stage> stages, int classes, ModelHost 
         return (answers, runs);
     }
 
+    /// <returns>Why the cascade ends before this stage, whose refusal is of this kind; null where the refusal is the answer.</returns>
+    private static string? Reason(int stage, Refusal refusal) => refusal switch
+    {
+        Refusal.DeadlineExceeded => "deadline",
+        Refusal.Busy => "busy",
+        Refusal.Unavailable or Refusal.Invalid when stage > 0 => "unavailable",
+        _ => null,
+    };
+
     /// <returns>The rows that the stage would not answer.</returns>
-    private int[] RunStage(int stage, ModelLease lease, TensorBuffer buffer, Tensor input, int[] rows, StageAnswer[] answers, List<StageRun> runs)
+    private async ValueTask<int[]> RunStageAsync(
+        int stage, ModelLease lease, TensorBuffer buffer, Tensor input, int[] rows, StageAnswer[] answers, List<StageRun> runs, long deadline, CancellationToken cancellation)
     {
         lease.RequireFit(input, -1);
-        var started = time.GetTimestamp();
-        using var outputs = RunModel(lease, buffer, input);
-        var took = time.GetTimestamp() - started;
-        lease.Statistics.Ran(rows.Length, took);
-        runs.Add(new StageRun(stage, lease.Manifest.Version, rows.Length, time.GetElapsedTime(started)));
+        using var outputs = await RunModelAsync(lease, buffer, input, deadline, cancellation);
+        runs.Add(new StageRun(stage, lease.Manifest.Version, rows.Length, outputs.RunTime));
+        return Decide(stage, lease, outputs, rows, answers);
+    }
 
+    private int[] Decide(int stage, ModelLease lease, ModelOutputs outputs, int[] rows, StageAnswer[] answers)
+    {
         var scores = outputs.Floats(0);
         // Said here and not before the run, because a model may leave the number of its classes open.
         if (scores.Length != rows.Length * classes) throw lease.Misfit($"gives {scores.Length} scores for {rows.Length} rows of {classes} classes");
@@ -101,11 +115,11 @@ public sealed class Cascade(IReadOnlyList<Stage> stages, int classes, ModelHost 
         TensorPrimitives.SoftMax<float>(probabilities, probabilities);
     }
 
-    private static ModelOutputs RunModel(ModelLease lease, TensorBuffer buffer, Tensor input)
+    private async ValueTask<ModelOutputs> RunModelAsync(ModelLease lease, TensorBuffer buffer, Tensor input, long deadline, CancellationToken cancellation)
     {
         try
         {
-            return lease.Session.Run(buffer, [input]);
+            return await lease.RunAsync(buffer, [input], deadline, _stageObjective, cancellation);
         }
         catch (ModelFailedException e)
         {

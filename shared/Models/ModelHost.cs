@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using Microsoft.Extensions.Logging;
+using Skiff.Batching;
 using Skiff.Monitoring;
 using Skiff.Store;
 
@@ -17,14 +18,19 @@ public sealed record ModelHostOptions
     public TimeSpan RetryFailedAfter { get; init; } = TimeSpan.FromSeconds(5);
 
     public ModelLimits Limits { get; init; } = ModelLimits.Default;
+    public BatchingOptions Batching { get; init; } = new();
 }
 
 /// <summary>A session in use: dispose it when the outputs are read.</summary>
-public readonly struct ModelLease(ModelVersion version, ModelSession session) : IDisposable
+public readonly struct ModelLease(ModelVersion version, Batcher batcher) : IDisposable
 {
-    public ModelSession Session { get; } = session;
+    public ModelSession Session => batcher.Session;
     public Manifest Manifest => version.Manifest;
     public ModelStatistics Statistics => version.Statistics;
+
+    /// <inheritdoc cref="Batcher.RunAsync"/>
+    public ValueTask<ModelOutputs> RunAsync(TensorBuffer buffer, Tensor[] inputs, long deadline, TimeSpan? objective, CancellationToken cancellation) =>
+        batcher.RunAsync(buffer, inputs, deadline, objective, cancellation);
 
     /// <summary>
     /// An app was checked against the versions that were live when it was read; <c>live</c> may have moved since. Makes sure that this version still takes the input, and
@@ -126,13 +132,20 @@ public sealed class ModelHost(ModelStore store, ModelHostOptions options, TimePr
             foreach (var number in await store.VersionsAsync(tenant, ArtifactKind.Model, name, cancellation))
             {
                 var version = model?.Versions.GetValueOrDefault(number);
-                var loaded = version?.Session is not null && model is { Unloaded: false };
+                var loaded = version?.Batcher is not null && model is { Unloaded: false };
                 var reason = model is { Unloaded: true } ? "unloaded" : version?.Error ?? (model?.SwapVersion == number ? model.SwapError : null) ?? (loaded ? "" : "not loaded; the first request loads it");
                 states.Add(new ModelState(name, number, number == live, loaded, reason));
             }
         }
         return states;
     }
+
+    /// <summary>The batchers of what is loaded now.</summary>
+    public IEnumerable<(string Tenant, Manifest Manifest, Batcher Batcher)> Batchers() =>
+        from model in _models
+        from version in model.Value.Versions
+        where version.Value.Batcher is not null
+        select (model.Key.Tenant, version.Value.Manifest, version.Value.Batcher);
 
     /// <summary>Statistics of the versions that have served since this process started.</summary>
     public IEnumerable<(string Tenant, Manifest Manifest, ModelStatistics Statistics)> Statistics() =>
@@ -168,10 +181,10 @@ public sealed class ModelHost(ModelStore store, ModelHostOptions options, TimePr
 
     private bool TryLease(ModelVersion version, out ModelLease lease)
     {
-        if (version.Session is { } session && session.TryEnter())
+        if (version.Batcher is { } batcher && batcher.Session.TryEnter())
         {
             version.LastUsed = time.GetTimestamp();
-            lease = new ModelLease(version, session);
+            lease = new ModelLease(version, batcher);
             return true;
         }
         lease = default;
@@ -219,7 +232,7 @@ public sealed class ModelHost(ModelStore store, ModelHostOptions options, TimePr
     {
         lock (version)
         {
-            if (version.Session is not null) return Task.CompletedTask;
+            if (version.Batcher is not null) return Task.CompletedTask;
             if (version.Loading is { IsCompleted: false } underWay) return underWay;
             if (version.Error is { } error && !retryFailed && time.GetElapsedTime(version.FailedAt) < options.RetryFailedAfter)
             {
@@ -251,7 +264,7 @@ public sealed class ModelHost(ModelStore store, ModelHostOptions options, TimePr
                 }
                 version.Error = null;
                 version.LastUsed = time.GetTimestamp();
-                version.Session = session;
+                version.Batcher = new Batcher(session, options.Batching, version.Statistics, time);
                 // Those that were still loading when this one began could not make room.
                 Shrink(options.MemoryBytes, except: version);
             }
@@ -294,7 +307,7 @@ public sealed class ModelHost(ModelStore store, ModelHostOptions options, TimePr
             while (_used > bytes)
             {
                 // One that is still loading has no session to give up: then the budget is exceeded until it has loaded, rather than a request refused.
-                if (_loaded.Where(other => other != except && other.Session is not null).MinBy(other => other.LastUsed) is not { } oldest) break;
+                if (_loaded.Where(other => other != except && other.Batcher is not null).MinBy(other => other.LastUsed) is not { } oldest) break;
                 Evict(oldest);
             }
         }
@@ -302,13 +315,13 @@ public sealed class ModelHost(ModelStore store, ModelHostOptions options, TimePr
 
     private void Evict(ModelVersion version)
     {
-        ModelSession? session;
+        Batcher? batcher;
         lock (_budget)
         {
-            session = Interlocked.Exchange(ref version.Session, null);
-            if (session is not null) Forget(version);
+            batcher = Interlocked.Exchange(ref version.Batcher, null);
+            if (batcher is not null) Forget(version);
         }
-        session?.Leave();
+        batcher?.Session.Leave();
     }
 
     private void Forget(ModelVersion version)
@@ -375,7 +388,7 @@ public sealed class ModelVersion(string tenant, Manifest manifest)
     public Manifest Manifest { get; } = manifest;
     public ModelStatistics Statistics { get; } = new();
 
-    internal volatile ModelSession? Session;
+    internal volatile Batcher? Batcher;
     internal volatile Task? Loading;
     internal volatile string? Error;
     internal long FailedAt;

@@ -1,3 +1,5 @@
+using Skiff.Batching;
+
 namespace Skiff.Monitoring;
 
 /// <summary>Counts and times of a model version since the process started. Written by many at once, read now and then: a reading may be a request apart between fields.</summary>
@@ -13,6 +15,9 @@ public sealed class ModelStatistics
     private long _runTicks;
     private long _outputTicks;
     private long _lastUnixMs;
+    private long _queued;
+    private long _queueTicks;
+    private readonly long[] _closed = new long[Enum.GetValues<BatchClosed>().Length];
 
     public Histogram RequestSeconds { get; } = new(Histogram.LatencySeconds);
 
@@ -33,6 +38,35 @@ public sealed class ModelStatistics
 
     /// <summary>When the last request was answered, Unix time in ms; 0 when there was none.</summary>
     public long LastUnixMs => Volatile.Read(ref _lastUnixMs);
+
+    /// <summary>Rows of each run.</summary>
+    public Histogram BatchRows { get; } = new([1, 2, 4, 8, 16, 32, 64, 128, 256]);
+
+    /// <summary>Requests of each run.</summary>
+    public Histogram BatchRequests { get; } = new([1, 2, 4, 8, 16, 32, 64, 128, 256]);
+
+    /// <summary>Requests that waited for a run.</summary>
+    public long Queued => Volatile.Read(ref _queued);
+
+    public long QueueTicks => Volatile.Read(ref _queueTicks);
+
+    /// <summary>Batches that had no more rows for this reason.</summary>
+    public long Closed(BatchClosed reason) => Volatile.Read(ref _closed[(int)reason]);
+
+    /// <summary>Records a batch: what it held, and why no more.</summary>
+    public void Batched(int requests, int rows, BatchClosed closed)
+    {
+        BatchRequests.Observe(requests);
+        BatchRows.Observe(rows);
+        Interlocked.Increment(ref _closed[(int)closed]);
+    }
+
+    /// <summary>Records how long a request waited for its run.</summary>
+    public void Waited(long ticks)
+    {
+        Interlocked.Increment(ref _queued);
+        Interlocked.Add(ref _queueTicks, ticks);
+    }
 
     /// <summary>Records one run. All durations are in <see cref="TimeProvider.GetTimestamp"/>'s ticks.</summary>
     public void Ran(long rows, long runTicks)

@@ -90,7 +90,7 @@ public sealed class Gateway(ApiKeys keys, ILogger<Gateway> log)
                 return;
             case RequestException refused:
                 if (refused.Refusal == Refusal.Unauthenticated) http.Response.Headers.WWWAuthenticate = "Bearer";
-                if (refused.Refusal == Refusal.Unavailable) http.Response.Headers.RetryAfter = "1";
+                if (refused.Refusal is Refusal.Unavailable or Refusal.Busy) http.Response.Headers.RetryAfter = "1";
                 await AnswerErrorAsync(http, refused.Status, refused.Message);
                 return;
             case InvalidNameException:

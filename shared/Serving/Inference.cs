@@ -36,28 +36,22 @@ public sealed class Inference(ModelHost models, TimeProvider time)
             var inputs = new Tensor[specs.Count];
             Bind(request, specs, inputs);
             CheckOutputs(request, lease.Session.Outputs);
-            var outputs = Run(lease, request.Buffer, inputs);
-            lease.Statistics.Ran(inputs.Length > 0 && inputs[0].Shape.Length > 0 ? inputs[0].Shape[0] : 1, time.GetTimestamp() - started);
-            return new InferResult(lease, outputs);
+            var deadline = request.TimeoutMicroseconds > 0 ? arrived + (long)(request.TimeoutMicroseconds * (time.TimestampFrequency / 1e6)) : long.MaxValue;
+            return new InferResult(lease, await lease.RunAsync(request.Buffer, inputs, deadline, null, cancellation));
+        }
+        catch (ModelFailedException e)
+        {
+            lease.Statistics.Failed(time.GetTimestamp() - arrived);
+            var name = lease.Manifest.Name;
+            lease.Dispose();
+            // Shapes and types were checked, so what is left are values or sizes that don't fit each other: an index out of range, two rows of different length.
+            throw RequestException.Invalid($"model '{name}' could not be run on these inputs: {e.Message}");
         }
         catch
         {
             lease.Statistics.Failed(time.GetTimestamp() - arrived);
             lease.Dispose();
             throw;
-        }
-    }
-
-    private static ModelOutputs Run(ModelLease lease, TensorBuffer buffer, Tensor[] inputs)
-    {
-        try
-        {
-            return lease.Session.Run(buffer, inputs);
-        }
-        catch (ModelFailedException e)
-        {
-            // Shapes and types were checked, so what is left are values or sizes that don't fit each other: an index out of range, two rows of different length.
-            throw RequestException.Invalid($"model '{lease.Manifest.Name}' could not be run on these inputs: {e.Message}");
         }
     }
 

@@ -48,7 +48,7 @@ public sealed record Prediction
 
     public bool IsDefault { get; init; }
 
-    /// <summary>Why the answer is less than it could be: <c>deadline</c>, <c>unavailable</c>, <c>not_finite</c>; null when it isn't.</summary>
+    /// <summary>Why the answer is less than it could be: <c>deadline</c>, <c>busy</c>, <c>unavailable</c>, <c>not_finite</c>; null when it isn't.</summary>
     public string? Degraded { get; init; }
 
     /// <summary>One score a label.</summary>
@@ -119,18 +119,15 @@ public sealed class Predictor(ModelHost models, IStateStore state, PendingFeedba
         }
         using var lease = await models.AcquireAsync(app.Tenant, head.Document.Features, weights?.FeaturesVersion, cancellation);
         lease.RequireFit(request.Input, head.Width);
-        var started = time.GetTimestamp();
-        var values = Run(lease, request, head);
-        var ended = time.GetTimestamp();
-        lease.Statistics.Ran(request.Input.Shape[0], ended - started);
-        return new Features(values, lease.Manifest.Version, weights, time.GetElapsedTime(started, ended), stateUsd);
+        var (values, runTime) = await RunAsync(lease, request, head, cancellation);
+        return new Features(values, lease.Manifest.Version, weights, runTime, stateUsd);
     }
 
-    private static float[][] Run(ModelLease lease, PredictRequest request, Head head)
+    private static async ValueTask<(float[][] Rows, TimeSpan RunTime)> RunAsync(ModelLease lease, PredictRequest request, Head head, CancellationToken cancellation)
     {
         try
         {
-            using var outputs = lease.Session.Run(request.Buffer, [request.Input]);
+            using var outputs = await lease.RunAsync(request.Buffer, [request.Input], long.MaxValue, request.App.Document.Objective, cancellation);
             var output = outputs.Floats(0);
             var rows = new float[(int)request.Input.Shape[0]][];
             for (var row = 0; row < rows.Length; row++)
@@ -138,7 +135,7 @@ public sealed class Predictor(ModelHost models, IStateStore state, PendingFeedba
                 rows[row] = new float[head.Dimensions];
                 head.ReadFeatures(output.Slice(row * head.Width, head.Width), rows[row]);
             }
-            return rows;
+            return (rows, outputs.RunTime);
         }
         catch (ModelFailedException e)
         {
@@ -151,7 +148,7 @@ public sealed class Predictor(ModelHost models, IStateStore state, PendingFeedba
     {
         var app = request.App;
         var hasAnswer = answer is { Stage: >= 0 };
-        if (app.Head is null || personal is null) return hasAnswer ? FromCascade(request, answer!) : Default(app, "deadline");
+        if (app.Head is null || personal is null) return hasAnswer ? FromCascade(request, answer!) : DefaultFor(app, answer?.CutShort ?? "deadline");
 
         var phi = personal.Rows[row];
         var scores = new float[app.Head.Outputs];
@@ -197,6 +194,11 @@ public sealed class Predictor(ModelHost models, IStateStore state, PendingFeedba
             StageConfidences = answer.Confidences,
         };
     }
+
+    /// <exception cref="RequestException">There is too much to do, and the app has no default to give instead.</exception>
+    private static Prediction DefaultFor(App app, string reason) => reason == "busy" && app.Document.Default is { Label: null, Output: null }
+        ? throw new RequestException(Refusal.Busy, $"app '{app.Name}' has more to do than it can, and no default answer; try again later")
+        : Default(app, reason);
 
     private static Prediction Default(App app, string reason) =>
         new() { Label = app.Document.Default.Label, Output = app.Document.Default.Output, IsDefault = true, Degraded = reason };

@@ -11,6 +11,7 @@ Command[] suites =
     Throughput.Command(),
     ColdStart.Command(),
     Warm.Command(),
+    Batching.Command(),
     Stores.Command(),
     Faults.Command(),
     Cost.Command(),

@@ -1,0 +1,379 @@
+using System.Collections.Concurrent;
+using Skiff.Models;
+using Skiff.Monitoring;
+
+namespace Skiff.Batching;
+
+/// <summary>
+/// Stands before a session and lets requests that come together share its runs: rows of several requests, copied into one tensor, and the outputs given back as views. Nobody waits while the session
+/// is idle: who comes alone runs at once, on the thread that asked. Who comes in company waits for the run under way, nearest deadline first, and the next run takes all that fit.
+/// </summary>
+/// <remarks>
+/// A run blocks its thread and callers are asynchronous, so on few cores a second request is often not seen before the first one is done. Therefore a session that lately had company
+/// puts its next run behind the work that the pool already has, which are the requests that should share it.
+/// </remarks>
+public sealed class Batcher : IThreadPoolWorkItem
+{
+    private readonly BatchingOptions _options;
+    private readonly ModelStatistics _statistics;
+    private readonly TimeProvider _time;
+    private readonly bool _canShare;
+    private readonly ConcurrentQueue<TensorBuffer> _buffers = new();
+
+    private readonly Lock _lock = new();
+    private readonly PriorityQueue<BatchJob, long> _queue = new(); // this and the rest: guarded by _lock
+    private readonly AdaptiveLimit _limit;
+    private readonly WorkerTuner _tuner;
+    private readonly RunTimes _times;
+    private int _queuedRows;
+    private int _running;
+    private int _scheduled;
+    private bool _hadCompany;
+    private bool _isIndependent; // whether a row's outputs were seen not to depend on the rows beside it
+    private bool _isDependent;
+    private long _lastEnd;
+
+    public Batcher(ModelSession session, BatchingOptions options, ModelStatistics statistics, TimeProvider time)
+    {
+        (Session, _options, _statistics, _time) = (session, options, statistics, time);
+        _limit = new AdaptiveLimit(options.MostRows);
+        _tuner = new WorkerTuner(Environment.ProcessorCount);
+        _times = new RunTimes(options.OverheadMicroseconds);
+        _canShare = session.Inputs.Count > 0 && session.Inputs.Concat(session.Outputs).All(spec => spec.Type != DataType.Bytes && spec.Shape is [-1, ..]);
+    }
+
+    public ModelSession Session { get; }
+
+    /// <summary>Rows that wait now.</summary>
+    public int QueuedRows => Volatile.Read(ref _queuedRows);
+
+    /// <summary>Rows that a batch may have now.</summary>
+    public int MostRows => _options.FixedRows ?? _limit.Rows;
+
+    /// <summary>Batches that may run side by side now.</summary>
+    public int Workers => _options.Workers ?? _tuner.Workers;
+
+    /// <summary>Runs the model on a request's rows, alone or with others'.</summary>
+    /// <param name="buffer">Stays the batcher's until the task is done, whatever becomes of the caller.</param>
+    /// <param name="inputs">All of the session's inputs, in order, of their types and shapes.</param>
+    /// <param name="deadline">A timestamp; what hasn't begun by then is refused. <see cref="long.MaxValue"/> for none.</param>
+    /// <param name="objective">Within which the caller would like its answer; null for the batcher's own.</param>
+    /// <exception cref="ModelFailedException">The runtime failed on these rows.</exception>
+    /// <exception cref="RequestException">The deadline has passed, or too many wait.</exception>
+    public ValueTask<ModelOutputs> RunAsync(TensorBuffer buffer, Tensor[] inputs, long deadline, TimeSpan? objective, CancellationToken cancellation)
+    {
+        var rows = RowsOf(inputs);
+        var now = _time.GetTimestamp();
+        BatchJob job;
+        var schedules = false;
+        lock (_lock)
+        {
+            if (_times.IsBypassed || (_queue.Count == 0 && IsFree() && !ExpectsCompany()))
+            {
+                _running++;
+                goto alone;
+            }
+            if (_queuedRows > _options.MostQueuedRows) throw Busy();
+            job = BatchJob.Rent(buffer, inputs, rows, now, deadline, objective ?? _options.Objective, cancellation);
+            Enqueue(job);
+            schedules = Schedules();
+        }
+        var task = job.Task;
+        if (schedules) ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
+        return task;
+
+    alone:
+        return new ValueTask<ModelOutputs>(RunAlone(buffer, inputs, rows, now));
+    }
+
+    /// <summary>Runs a batch of what waits.</summary>
+    void IThreadPoolWorkItem.Execute()
+    {
+        var batch = new Batch();
+        bool isEmpty;
+        lock (_lock)
+        {
+            _scheduled--;
+            Form(batch);
+            isEmpty = batch.Jobs.Count == 0;
+            if (!isEmpty) _running++;
+        }
+        if (isEmpty)
+        {
+            batch.Complete(null);
+            return;
+        }
+        var started = _time.GetTimestamp();
+        Exception? failure = null;
+        try
+        {
+            Run(batch, started);
+        }
+        catch (Exception e)
+        {
+            // Not the model, which fails single requests: whoever waits must hear of it.
+            failure = e;
+        }
+        var ended = _time.GetTimestamp();
+        bool more;
+        lock (_lock)
+        {
+            _running--;
+            Learn(batch, started, ended);
+            more = Schedules();
+        }
+        if (more) ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
+        _statistics.Batched(batch.Jobs.Count, batch.Rows, batch.Closed);
+        batch.Complete(failure);
+    }
+
+    private ModelOutputs RunAlone(TensorBuffer buffer, Tensor[] inputs, int rows, long started)
+    {
+        try
+        {
+            var outputs = Session.Run(buffer, inputs);
+            var ended = _time.GetTimestamp();
+            outputs.RunTime = _time.GetElapsedTime(started, ended);
+            _statistics.Ran(Math.Max(rows, 1), ended - started);
+            _statistics.Batched(1, Math.Max(rows, 1), BatchClosed.Alone);
+            return outputs;
+        }
+        finally
+        {
+            var schedules = false;
+            lock (_lock)
+            {
+                _running--;
+                if (rows > 0) _times.Ran(rows, _time.GetElapsedTime(started).TotalMicroseconds);
+                // Who came meanwhile is company.
+                schedules = Schedules();
+            }
+            if (schedules) ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
+        }
+    }
+
+    // While the lock is held
+
+    /// <summary>Whether another batch may run now: beside others only when enough rows wait to make it worth while.</summary>
+    private bool IsFree() => _running + _scheduled == 0 || (_running + _scheduled < Workers && _queuedRows >= _times.WorthARun);
+
+    /// <returns>Whether a batch is to be put into the pool; it counts as scheduled then.</returns>
+    private bool Schedules()
+    {
+        if (_queue.Count == 0 || !IsFree()) return false;
+        _scheduled++;
+        return true;
+    }
+
+    private bool ExpectsCompany() => _canShare && !_isDependent && (_hadCompany || ThreadPool.PendingWorkItemCount > 0);
+
+    private void Enqueue(BatchJob job)
+    {
+        var due = Math.Min(job.Deadline, job.Arrived + (long)(job.Objective.TotalSeconds * _time.TimestampFrequency));
+        _queue.Enqueue(job, due);
+        _queuedRows += Math.Max(job.Rows, 1);
+    }
+
+    /// <summary>Takes the most urgent request and whatever can run with it.</summary>
+    private void Form(Batch batch)
+    {
+        var now = _time.GetTimestamp();
+        List<(BatchJob, long)>? others = null;
+        var most = MostRows;
+        batch.Closed = BatchClosed.Drained;
+        while (_queue.TryPeek(out var job, out var priority))
+        {
+            if (IsGone(job, now) is { } reason)
+            {
+                Dequeue();
+                batch.Drop(job, reason);
+                continue;
+            }
+            if (batch.Jobs.Count > 0)
+            {
+                if (batch.Rows + job.Rows > most)
+                {
+                    batch.Closed = BatchClosed.Full;
+                    break;
+                }
+                if (_isDependent || !batch.Takes(job))
+                {
+                    batch.Closed = BatchClosed.Shape;
+                    if (_isDependent || batch.Jobs[0].Rows < 0) break;
+                    (others ??= []).Add((job, priority));
+                    Dequeue();
+                    continue;
+                }
+            }
+            Dequeue();
+            batch.Add(job);
+        }
+        foreach (var (job, priority) in others ?? [])
+        {
+            _queue.Enqueue(job, priority);
+            _queuedRows += Math.Max(job.Rows, 1);
+        }
+        // It is full, too, when it stopped just at the limit.
+        if (batch.Closed == BatchClosed.Drained && batch.Rows >= most) batch.Closed = BatchClosed.Full;
+
+        void Dequeue() => _queuedRows -= Math.Max(_queue.Dequeue().Rows, 1);
+    }
+
+    private static Exception? IsGone(BatchJob job, long now)
+    {
+        if (job.Cancellation.IsCancellationRequested) return new OperationCanceledException(job.Cancellation);
+        return now > job.Deadline ? new RequestException(Refusal.DeadlineExceeded, "the deadline passed before the model ran") : null;
+    }
+
+    private void Learn(Batch batch, long started, long ended)
+    {
+        _hadCompany = batch.Jobs.Count > 1 || _queue.Count > 0;
+        var run = _time.GetElapsedTime(started, ended);
+        if (_options.FixedRows is null) _limit.Ran(batch.Closed == BatchClosed.Full, run, batch.Objective);
+        if (_isIndependent) _times.Ran(batch.Rows, run.TotalMicroseconds);
+        if (_hadCompany && _lastEnd != 0) _tuner.Saturated(batch.Rows, _time.GetElapsedTime(_lastEnd, ended).TotalSeconds);
+        else _tuner.Restart();
+        _lastEnd = _hadCompany ? ended : 0;
+    }
+
+    // Without the lock
+
+    private void Run(Batch batch, long started)
+    {
+        foreach (var job in batch.Jobs) _statistics.Waited(started - job.Arrived);
+        if (batch.Jobs.Count == 1)
+        {
+            RunEach(batch);
+            return;
+        }
+        if (!Volatile.Read(ref _isIndependent))
+        {
+            Examine(batch);
+            return;
+        }
+        try
+        {
+            Share(batch, RunTogether(batch), started);
+        }
+        catch (ModelFailedException)
+        {
+            // One request's values can fail them all: each is asked for itself.
+            RunEach(batch);
+        }
+    }
+
+    private void RunEach(Batch batch)
+    {
+        foreach (var job in batch.Jobs)
+        {
+            try
+            {
+                var started = _time.GetTimestamp();
+                var outputs = Session.Run(job.Buffer, job.Inputs);
+                var ticks = _time.GetTimestamp() - started;
+                outputs.RunTime = TimeSpan.FromSeconds((double)ticks / _time.TimestampFrequency);
+                _statistics.Ran(Math.Max(job.Rows, 1), ticks);
+                batch.Answer(outputs);
+            }
+            catch (ModelFailedException e)
+            {
+                batch.Answer(e);
+            }
+        }
+    }
+
+    /// <summary>
+    /// A free first dimension says that a model takes any number of rows, not that it treats each by itself. The first requests that could share a run are run both ways: when the answers differ,
+    /// this model's requests are never put together.
+    /// </summary>
+    private void Examine(Batch batch)
+    {
+        RunEach(batch);
+        var isIndependent = true;
+        try
+        {
+            using var together = RunTogether(batch);
+            var first = 0;
+            for (var i = 0; i < batch.Jobs.Count && isIndependent; i++)
+            {
+                if (batch.Outputs[i] is { } alone) isIndependent = RowComparison.IsClose(alone, together, first, batch.Jobs[i].Rows, batch.Rows);
+                first += batch.Jobs[i].Rows;
+            }
+        }
+        catch (ModelFailedException)
+        {
+            // One that failed alone says nothing about the others; where none did, it is the company.
+            if (batch.HasFailures) return;
+            isIndependent = false;
+        }
+        lock (_lock) (_isIndependent, _isDependent) = (isIndependent, !isIndependent);
+    }
+
+    private ModelOutputs RunTogether(Batch batch)
+    {
+        if (!_buffers.TryDequeue(out var buffer)) buffer = new TensorBuffer();
+        try
+        {
+            buffer.Clear();
+            var model = batch.Jobs[0].Inputs;
+            var inputs = new Tensor[model.Length];
+            for (var i = 0; i < inputs.Length; i++)
+            {
+                var length = 0;
+                foreach (var job in batch.Jobs) length += job.Inputs[i].Length;
+                inputs[i] = new Tensor { Name = model[i].Name, Type = model[i].Type, Shape = [batch.Rows, .. model[i].Shape.AsSpan(1)], Length = length };
+                var offset = inputs[i].Offset = buffer.Allocate(length);
+                foreach (var job in batch.Jobs)
+                {
+                    var part = job.Inputs[i];
+                    job.Buffer.Span(part.Offset, part.Length).CopyTo(buffer.Span(offset, part.Length));
+                    offset += part.Length;
+                }
+            }
+            return Session.Run(buffer, inputs);
+        }
+        finally
+        {
+            _buffers.Enqueue(buffer);
+        }
+    }
+
+    private void Share(Batch batch, ModelOutputs outputs, long started)
+    {
+        var ticks = _time.GetTimestamp() - started;
+        var runTime = TimeSpan.FromSeconds((double)ticks / _time.TimestampFrequency);
+        _statistics.Ran(batch.Rows, ticks);
+        if (!outputs.HasRows(batch.Rows))
+        {
+            // It gave another number of rows than it took: there is no telling whose are whose.
+            outputs.Dispose();
+            lock (_lock) _isDependent = true;
+            RunEach(batch);
+            return;
+        }
+        var first = 0;
+        foreach (var view in outputs.Split(batch.Jobs.Count))
+        {
+            var rows = batch.Jobs[batch.Answered].Rows;
+            view.Take(first, rows, batch.Rows);
+            view.RunTime = runTime * ((double)rows / batch.Rows);
+            batch.Answer(view);
+            first += rows;
+        }
+    }
+
+    private RequestException Busy() =>
+        new(Refusal.Busy, $"{_queuedRows} rows wait for this model already; try again later");
+
+    /// <returns>The rows that all inputs agree on; -1 where they don't, or the model's requests can't share a run.</returns>
+    private int RowsOf(Tensor[] inputs)
+    {
+        if (!_canShare) return -1;
+        var rows = inputs[0].Shape[0];
+        for (var i = 1; i < inputs.Length; i++)
+        {
+            if (inputs[i].Shape[0] != rows) return -1;
+        }
+        return rows is > 0 and <= int.MaxValue ? (int)rows : -1;
+    }
+}
