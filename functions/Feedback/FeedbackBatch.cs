@@ -40,9 +40,10 @@ internal sealed class FeedbackBatch(FeedbackLearner learner, IStateStore state, 
             {
                 await learner.LearnAsync(readable, cancellation);
             }
-            catch (StoreException e)
+            catch (Exception e) when (!cancellation.IsCancellationRequested)
             {
-                log.LogError("feedback of group {Group} comes again: {Error}", group.Key, e.Message);
+                // Whatever it is, the other groups' feedback can do nothing for it: failing the batch would take them to the dead letters with this one.
+                log.LogError(e is StoreException ? null : e, "feedback of group {Group} comes again: {Error}", group.Key, e.Message);
                 failed.AddRange(group.Select(record => record.MessageId).Except(failed));
             }
         }

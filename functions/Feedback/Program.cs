@@ -14,10 +14,10 @@ var lambda = LambdaOptions.Read(Environment.GetEnvironmentVariables())
     ?? throw new SettingException("AWS_LAMBDA_RUNTIME_API is missing: Feedback runs on Lambda only; elsewhere Serve learns from its own queue");
 using var logging = LoggerFactory.Create(builder => builder.AddSimpleConsole(console => console.SingleLine = true).SetMinimumLevel(LogLevel.Warning)
     .AddFilter(typeof(FeedbackBatch).FullName, LogLevel.Information));
-var batch = await LambdaHosting.InitializeAsync(lambda, () => Task.FromResult(Build()));
-await LambdaHosting.RunSqsAsync(lambda, batch.HandleAsync, logging, CancellationToken.None);
+var (batch, apps) = await LambdaHosting.InitializeAsync(lambda, () => Task.FromResult(Build()));
+await LambdaHosting.RunSqsAsync(lambda, batch.HandleAsync, logging, CancellationToken.None, apps.SettleAsync);
 
-FeedbackBatch Build()
+(FeedbackBatch Batch, AppHost Apps) Build()
 {
     var settings = new SettingsReader(Environment.GetEnvironmentVariables(), AwsStores.CacheSetting);
     var time = TimeProvider.System;
@@ -27,5 +27,5 @@ FeedbackBatch Build()
     var apps = new AppHost(store, models, options.AliasInterval, time, logging.CreateLogger<AppHost>());
     var state = AwsStores.State(settings, time);
     var learner = new FeedbackLearner(apps, state, new FeedbackStatistics(), logging.CreateLogger<FeedbackLearner>());
-    return new FeedbackBatch(learner, state, logging.CreateLogger<FeedbackBatch>());
+    return (new FeedbackBatch(learner, state, logging.CreateLogger<FeedbackBatch>()), apps);
 }

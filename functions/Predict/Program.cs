@@ -6,10 +6,10 @@ using Skiff.Serving;
 
 // Predict: HTTP. On Lambda the Runtime API brings the requests; under an Azure Functions host, that host does, and items of its queue too; elsewhere Kestrel does, for rehearsal.
 var lambda = LambdaOptions.Read(Environment.GetEnvironmentVariables());
-var app = await LambdaHosting.InitializeAsync(lambda, () => Task.FromResult(Build()));
+var app = await LambdaHosting.InitializeAsync(lambda, BuildAsync);
 await app.RunAsync();
 
-WebApplication Build()
+async Task<WebApplication> BuildAsync()
 {
     var settings = new SettingsReader(Environment.GetEnvironmentVariables(), AwsStores.CacheSetting, "SKIFF_PRELOAD", "SKIFF_RESPONSE_STREAMING");
     var logging = LoggerFactory.Create(builder => builder.AddSimpleConsole(console => console.SingleLine = true).SetMinimumLevel(LogLevel.Warning));
@@ -28,13 +28,16 @@ WebApplication Build()
         Logging = logging,
     });
     // The store is asked while the web host is put together; the first request waits for whichever takes longer.
-    _ = engine.PreloadAsync(settings.Keys.Tenants, settings.Names("SKIFF_PRELOAD"));
+    var preload = engine.PreloadAsync(settings.Keys.Tenants, settings.Names("SKIFF_PRELOAD"));
 
     var builder = WebApplication.CreateSlimBuilder(args).AddLambdaHosting(lambda).AddAzureHosting();
     builder.Services.AddSingleton(logging);
     builder.WebHost.ConfigureKestrel(kestrel => kestrel.Limits.MaxRequestBodySize = settings.MaxBodyBytes);
     var web = builder.Build();
     engine.Map(web);
+    web.SettleAfterEach(engine.Apps.SettleAsync);
     web.MapQueue("feedback", (item, cancellation) => engine.Learner.LearnAsync([FeedbackMessage.Deserialize(item.Json.Span)], cancellation));
+    // An instance that is started ahead is frozen when it asks for its first event, in the middle of a download if there is one.
+    if (lambda is { IsProvisioned: true }) await preload;
     return web;
 }

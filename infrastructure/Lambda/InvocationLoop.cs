@@ -11,16 +11,20 @@ public delegate Task<ReadOnlyMemory<byte>?> InvocationHandler(Invocation invocat
 public sealed class InvocationLoop(RuntimeApi api, LambdaOptions options, ILogger<InvocationLoop> log)
 {
     /// <summary>Runs as many loops as invocations may run at once, until stopped; an invocation that has begun is still answered.</summary>
+    /// <param name="settle">
+    /// What is left to do between an answer and the next event; cancelled by the deadline. Asking for the next event is what allows Lambda to freeze the process, so work that went on in the
+    /// background then stops halfway, for minutes or hours.
+    /// </param>
     /// <exception cref="RuntimeApiException">The process should end.</exception>
-    public async Task RunAsync(InvocationHandler handler, CancellationToken stopping)
+    public async Task RunAsync(InvocationHandler handler, CancellationToken stopping, Func<CancellationToken, Task>? settle = null)
     {
         // When one loop finds that it is over, the others needn't wait for an event.
         using var ending = CancellationTokenSource.CreateLinkedTokenSource(stopping);
         await Task.WhenAll(Enumerable.Range(0, options.Concurrency).Select(_ =>
-            Task.Factory.StartNew(() => Loop(handler, ending), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default)));
+            Task.Factory.StartNew(() => Loop(handler, settle, ending), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default)));
     }
 
-    private void Loop(InvocationHandler handler, CancellationTokenSource ending)
+    private void Loop(InvocationHandler handler, Func<CancellationToken, Task>? settle, CancellationTokenSource ending)
     {
         try
         {
@@ -29,7 +33,7 @@ public sealed class InvocationLoop(RuntimeApi api, LambdaOptions options, ILogge
                 var invocation = api.Next(ending.Token);
                 try
                 {
-                    Handle(invocation, handler);
+                    Handle(invocation, handler, settle);
                 }
                 catch (RuntimeApiException e) when (!e.IsFatal)
                 {
@@ -47,7 +51,7 @@ public sealed class InvocationLoop(RuntimeApi api, LambdaOptions options, ILogge
         }
     }
 
-    private void Handle(Invocation invocation, InvocationHandler handler)
+    private void Handle(Invocation invocation, InvocationHandler handler, Func<CancellationToken, Task>? settle)
     {
         // Where the SDK looks for it. It is one for the process, so invocations that run side by side do without.
         if (options.Concurrency == 1) Environment.SetEnvironmentVariable("_X_AMZN_TRACE_ID", invocation.TraceId);
@@ -69,5 +73,15 @@ public sealed class InvocationLoop(RuntimeApi api, LambdaOptions options, ILogge
             return;
         }
         if (answer is { } json) api.Respond(invocation.Id, json, CancellationToken.None);
+        if (settle is null) return;
+        try
+        {
+            settle(deadline.Token).GetAwaiter().GetResult();
+        }
+        catch (Exception e)
+        {
+            // The answer is out; what was left may come of a later invocation.
+            log.LogWarning("after invocation {Id}: {Error}", invocation.Id, e.Message);
+        }
     }
 }

@@ -32,13 +32,21 @@ public static class LambdaHosting
         return app;
     }
 
+    /// <summary>On Lambda, which freezes a process between two events, has work that goes on in the background waited for after each answer; elsewhere it needn't be.</summary>
+    public static WebApplication SettleAfterEach(this WebApplication app, Func<CancellationToken, Task> settle)
+    {
+        if (app.Services.GetRequiredService<IServer>() is LambdaServer server) server.Settle = settle;
+        return app;
+    }
+
     /// <summary>Handles messages of a queue and nothing else, without ASP.NET, until stopped: a function that serves no requests starts faster so.</summary>
+    /// <param name="settle">What is left to do after each answer; null for nothing.</param>
     /// <exception cref="RuntimeApiException">The process should end.</exception>
-    public static async Task RunSqsAsync(LambdaOptions options, SqsHandler handler, ILoggerFactory logging, CancellationToken stopping)
+    public static async Task RunSqsAsync(LambdaOptions options, SqsHandler handler, ILoggerFactory logging, CancellationToken stopping, Func<CancellationToken, Task>? settle = null)
     {
         using var api = new RuntimeApi(options.RuntimeApi);
         var loop = new InvocationLoop(api, options, logging.CreateLogger<InvocationLoop>());
-        await loop.RunAsync(HandleAsync, stopping);
+        await loop.RunAsync(HandleAsync, stopping, settle);
 
         async Task<ReadOnlyMemory<byte>?> HandleAsync(Invocation invocation, CancellationToken cancellation)
         {
@@ -58,7 +66,14 @@ public static class LambdaHosting
         catch (Exception e) when (options is not null)
         {
             using var api = new RuntimeApi(options.RuntimeApi);
-            api.FailInit(RuntimeError.Of(e), CancellationToken.None);
+            try
+            {
+                api.FailInit(RuntimeError.Of(e), CancellationToken.None);
+            }
+            catch (RuntimeApiException)
+            {
+                // Then the log alone has the reason, which must not be this.
+            }
             throw;
         }
     }

@@ -15,6 +15,9 @@ public sealed record LambdaOptions
     /// <summary>Whether events of a function URL are answered piece by piece; the URL's invoke mode must then be RESPONSE_STREAM. HTTP APIs always get whole answers.</summary>
     public bool ResponseStreaming { get; init; }
 
+    /// <summary>Whether this instance is started ahead of its first event, for which it then waits frozen.</summary>
+    public bool IsProvisioned { get; init; }
+
     /// <summary>The largest body, decoded. An event has at most 6 MB.</summary>
     public int MaxBodyBytes { get; init; } = 6 << 20;
 
@@ -24,7 +27,7 @@ public sealed record LambdaOptions
     public TimeProvider Time { get; init; } = TimeProvider.System;
 
     /// <summary>
-    /// Reads <c>AWS_LAMBDA_RUNTIME_API</c> and <c>AWS_LAMBDA_MAX_CONCURRENCY</c>, which Lambda sets, and <c>SKIFF_RESPONSE_STREAMING</c> (<c>true</c> or <c>false</c>)
+    /// Reads <c>AWS_LAMBDA_RUNTIME_API</c>, <c>AWS_LAMBDA_MAX_CONCURRENCY</c> and <c>AWS_LAMBDA_INITIALIZATION_TYPE</c>, which Lambda sets, and <c>SKIFF_RESPONSE_STREAMING</c> (<c>true</c> or <c>false</c>)
     /// and <c>SKIFF_MAX_BODY_BYTES</c>.
     /// </summary>
     /// <returns>Null where the process doesn't run on Lambda.</returns>
@@ -36,6 +39,7 @@ public sealed record LambdaOptions
         return options with
         {
             Concurrency = Number("AWS_LAMBDA_MAX_CONCURRENCY", options.Concurrency, 1, 1000),
+            IsProvisioned = Value("AWS_LAMBDA_INITIALIZATION_TYPE") == "provisioned-concurrency",
             MaxBodyBytes = Number("SKIFF_MAX_BODY_BYTES", options.MaxBodyBytes, 1024, 1 << 30),
             ResponseStreaming = Value("SKIFF_RESPONSE_STREAMING") switch
             {

@@ -28,6 +28,9 @@ internal sealed class LambdaServer : IServer
     /// <summary>Who handles messages of a queue; null where nobody does.</summary>
     public SqsHandler? Sqs { get; set; }
 
+    /// <summary>What is left to do between an answer and the next event; null for nothing.</summary>
+    public Func<CancellationToken, Task>? Settle { get; set; }
+
     public Task StartAsync<TContext>(IHttpApplication<TContext> application, CancellationToken cancellationToken)
         where TContext : notnull
     {
@@ -51,7 +54,7 @@ internal sealed class LambdaServer : IServer
     {
         try
         {
-            await _loop.RunAsync(handler, _stopping.Token);
+            await _loop.RunAsync(handler, _stopping.Token, Settle);
         }
         catch (Exception e)
         {

@@ -8,13 +8,15 @@ namespace Skiff.Apps;
 /// <summary>The apps of this process: read when they are first asked for, and again when <c>live</c> has moved. A version that doesn't fit its models never replaces one that does.</summary>
 public sealed class AppHost(ModelStore store, ModelHost models, TimeSpan aliasInterval, TimeProvider time, ILogger<AppHost> log)
 {
+    private static readonly TimeSpan LongestSettling = TimeSpan.FromSeconds(2);
+
     private readonly ConcurrentDictionary<(string Tenant, string Name), Entry> _apps = new();
 
     /// <exception cref="RequestException">There is no such app, or it can't be used.</exception>
     public ValueTask<App> GetAsync(string tenant, string name, CancellationToken cancellation)
     {
         if (!_apps.TryGetValue((tenant, name), out var entry)) return LoadFirstAsync(tenant, name, cancellation);
-        if (time.GetElapsedTime(Volatile.Read(ref entry.CheckedAt)) >= aliasInterval) _ = RefreshAsync(tenant, name, entry);
+        if (time.GetElapsedTime(Volatile.Read(ref entry.CheckedAt)) >= aliasInterval && RefreshAsync(tenant, name, entry) is { IsCompleted: false } refresh) entry.Refresh = refresh;
         return ValueTask.FromResult(entry.App);
     }
 
@@ -25,6 +27,16 @@ public sealed class AppHost(ModelStore store, ModelHost models, TimeSpan aliasIn
         from app in _apps
         where time.GetElapsedTime(Volatile.Read(ref app.Value.CheckedAt)) >= aliasInterval
         select RefreshAsync(app.Key.Tenant, app.Key.Name, app.Value));
+
+    /// <summary>
+    /// For hosts that may be frozen between two requests: waits for the looks at aliases, of apps and of models, that requests have begun. Frozen halfway, a look would lose its connection, and
+    /// an instance that is seldom asked might never end one. Each is waited for once, and two seconds at most, so that a store that can't be reached doesn't hold up every request.
+    /// </summary>
+    public async Task SettleAsync(CancellationToken cancellation)
+    {
+        var refreshes = models.TakeRefreshes().Concat(from app in _apps select Interlocked.Exchange(ref app.Value.Refresh, null)).OfType<Task>().ToList();
+        if (refreshes.Count > 0) await Task.WhenAll(refreshes).WaitAsync(LongestSettling, time, cancellation).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+    }
 
     private async ValueTask<App> LoadFirstAsync(string tenant, string name, CancellationToken cancellation)
     {
@@ -44,18 +56,24 @@ public sealed class AppHost(ModelStore store, ModelHost models, TimeSpan aliasIn
     private async Task RefreshAsync(string tenant, string name, Entry entry)
     {
         if (Interlocked.Exchange(ref entry.Checking, 1) == 1) return;
+        int? version = null;
         try
         {
             Volatile.Write(ref entry.CheckedAt, time.GetTimestamp());
             var manifest = await store.LiveAsync(tenant, ArtifactKind.App, name, CancellationToken.None);
-            if (manifest is null || manifest.Version == entry.App.Version || manifest.Version == entry.FailedVersion) return;
-            entry.FailedVersion = manifest.Version;
-            entry.App = await App.LoadAsync(tenant, manifest, store, models, time, CancellationToken.None);
-            entry.FailedVersion = null;
-            log.LogInformation("app {App} of tenant {Tenant} is now version {Version}", name, tenant, manifest.Version);
+            if (manifest is not null && manifest.Version != entry.App.Version)
+            {
+                version = manifest.Version;
+                entry.App = await App.LoadAsync(tenant, manifest, store, models, time, CancellationToken.None);
+                log.LogInformation("app {App} of tenant {Tenant} is now version {Version}", name, tenant, version);
+            }
+            entry.Failed = default;
         }
         catch (Exception e) when (e is FormatException or StoreException)
         {
+            // Tried again at every look, since the store may come back, or a model that it needs be published: said once for each reason.
+            if (entry.Failed == (version, e.Message)) return;
+            entry.Failed = (version, e.Message);
             log.LogError("app {App} of tenant {Tenant} stays at version {Version}: {Error}", name, tenant, entry.App.Version, e.Message);
         }
         finally
@@ -69,6 +87,7 @@ public sealed class AppHost(ModelStore store, ModelHost models, TimeSpan aliasIn
         public volatile App App = app;
         public long CheckedAt;
         public int Checking;
-        public int? FailedVersion;
+        public (int? Version, string? Message) Failed; // what was said last
+        public Task? Refresh; // begun by a request, and not yet waited for
     }
 }

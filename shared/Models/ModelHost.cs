@@ -81,7 +81,7 @@ public sealed class ModelHost(ModelStore store, ModelHostOptions options, TimePr
     {
         if (_models.TryGetValue((tenant, name), out var model))
         {
-            if (IsDue(model)) _ = RefreshAsync(model);
+            if (IsDue(model) && RefreshAsync(model) is { IsCompleted: false } refresh) model.Refresh = refresh;
             var wanted = version is { } number ? model.Versions.GetValueOrDefault(number) : model.Live;
             if (!model.Unloaded && wanted is not null && TryLease(wanted, out var lease)) return ValueTask.FromResult(lease);
         }
@@ -120,6 +120,9 @@ public sealed class ModelHost(ModelStore store, ModelHostOptions options, TimePr
 
     /// <summary>Looks at every alias that is due. Long-lived hosts call it now and then, so that a push is noticed without traffic.</summary>
     public Task RefreshDueAsync() => Task.WhenAll(_models.Values.Where(IsDue).Select(model => RefreshAsync(model)));
+
+    /// <summary>The looks at aliases that requests have begun; each is given out once.</summary>
+    public IEnumerable<Task?> TakeRefreshes() => from model in _models select Interlocked.Exchange(ref model.Value.Refresh, null);
 
     /// <summary>Every model of a tenant, its versions and their state.</summary>
     public async Task<IReadOnlyList<ModelState>> IndexAsync(string tenant, CancellationToken cancellation)
@@ -341,8 +344,7 @@ public sealed class ModelHost(ModelStore store, ModelHostOptions options, TimePr
         {
             Volatile.Write(ref model.CheckedAt, time.GetTimestamp());
             if (model.Unloaded) return;
-            var manifest = await store.LiveAsync(model.Tenant, ArtifactKind.Model, model.Name, CancellationToken.None);
-            model.SwapVersion = manifest?.Version;
+            var manifest = await ReadLiveAsync(model);
             if (manifest is null || manifest.Version == model.Live?.Manifest.Version)
             {
                 model.SwapError = null;
@@ -364,6 +366,22 @@ public sealed class ModelHost(ModelStore store, ModelHostOptions options, TimePr
         }
     }
 
+    private async Task<Manifest?> ReadLiveAsync(ServedModel model)
+    {
+        try
+        {
+            var manifest = await store.LiveAsync(model.Tenant, ArtifactKind.Model, model.Name, CancellationToken.None);
+            model.SwapVersion = manifest?.Version;
+            return manifest;
+        }
+        catch (StoreException)
+        {
+            // Where the alias can be read and its version's manifest can't, the index says so of that version.
+            model.SwapVersion = await store.ResolveAsync(model.Tenant, ArtifactKind.Model, model.Name, ModelStore.Live, CancellationToken.None);
+            throw;
+        }
+    }
+
     /// <summary>A model that has been asked for: which version answers, and the versions that were ever used.</summary>
     private sealed class ServedModel(string tenant, string name)
     {
@@ -373,6 +391,7 @@ public sealed class ModelHost(ModelStore store, ModelHostOptions options, TimePr
         public volatile ModelVersion? Live;
         public long CheckedAt;
         public int Checking;
+        public Task? Refresh; // begun by a request, and not yet waited for
         public volatile bool Unloaded;
         public int? SwapVersion; // which version live names, loaded or not
         public volatile string? SwapError;

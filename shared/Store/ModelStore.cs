@@ -101,7 +101,8 @@ public sealed class ModelStore(IObjectStore objects, TimeProvider time)
         var key = AliasKey(tenant, kind, name, Live);
         if (await objects.GetAsync(key, cancellation) is not { } stored) return null;
         var alias = Deserialize(key, stored.Content, StoreJson.Default.Alias);
-        if (alias.Manifest is { } copy && copy.Version == alias.Version) return copy;
+        // An alias that was copied by hand from another name brings along that one's manifest.
+        if (alias.Manifest is { } copy && (copy.Kind, copy.Name, copy.Version) == (kind, name, alias.Version)) return copy;
         return await ManifestAsync(tenant, kind, name, alias.Version, cancellation)
             ?? throw new StoreException($"version {alias.Version} of {kind.ToString().ToLowerInvariant()} '{name}' is missing in {Location}");
     }

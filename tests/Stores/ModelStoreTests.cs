@@ -228,6 +228,22 @@ public sealed class ModelStoreTests : IDisposable
     }
 
     [Fact]
+    public async Task AliasCopiedFromAnotherName_NamesTheVersionOfItsOwn()
+    {
+        foreach (var name in new[] { "m", "n" })
+        {
+            await PublishAsync(name, $"content of {name}");
+            await MoveAsync(name, "live", 1);
+        }
+
+        File.Copy(_folder[$"{Tenant}/models/n/aliases/live.json"], _folder[$"{Tenant}/models/m/aliases/live.json"], overwrite: true);
+
+        var live = (await _store.LiveAsync(Tenant, ArtifactKind.Model, "m", Cancellation))!;
+        Assert.Equal("m", live.Name);
+        Assert.Equal("content of m"u8.ToArray(), await _store.ContentAsync(Tenant, live, Cancellation));
+    }
+
+    [Fact]
     public async Task Tenants_SeeNothingOfEachOther()
     {
         var mine = await _store.PublishAsync("acme", Describe("m"), "acme's"u8.ToArray(), Cancellation);

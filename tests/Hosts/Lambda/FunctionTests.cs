@@ -75,6 +75,22 @@ public sealed class FunctionTests(MotoServer moto) : IClassFixture<MotoServer>
         Assert.Equal("""{"batchItemFailures":[{"itemIdentifier":"m1"}]}""", report.Text);
     }
 
+    [Fact]
+    public async Task FeedbackThatCantBeProcessed_TakesNobodyElsesWithIt()
+    {
+        using var folder = new ScratchFolder();
+        await using var api = await LambdaRuntimeApi.StartAsync();
+        await using var feedback = new FunctionProcess("Feedback", api, ("SKIFF_MODEL_STORE", $"file://{folder.Path}"), ("SKIFF_STATE", "dynamodb://t"), ("AWS_ENDPOINT_URL", "http://127.0.0.1:9"), ("AWS_REGION", "us-east-1"));
+        // It is JSON, and what is required is there, but nothing can be done with it.
+        const string damaged = """{"tenant":null,"app":"films","user":"ann","feedback_id":"f1","value":1,"at":"2026-01-01T00:00:00Z"}""";
+
+        var report = await api.InvokeAsync(LambdaEvents.Sqs(("m1", "ann", damaged), ("m2", "ben", "not feedback")));
+
+        // The second was looked at too; an error would have sent both to the dead letters, whatever the second is.
+        Assert.Equal("""{"batchItemFailures":[{"itemIdentifier":"m1"},{"itemIdentifier":"m2"}]}""", report.Text);
+        await Eventually.HoldsAsync("the log says why", () => Task.FromResult(feedback.Output.Contains("group ann comes again", StringComparison.Ordinal) && feedback.Output.Contains("m2 is not feedback", StringComparison.Ordinal)));
+    }
+
     [Theory]
     [InlineData("SKIFF_STATE", "sqlite:///data/state.db", "SKIFF_STATE is 'sqlite:///data/state.db': it takes dynamodb://TABLE")]
     [InlineData("SKIFF_STATE", "", "SKIFF_STATE is missing: it takes dynamodb://TABLE")]

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Net;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting.Server;
@@ -115,6 +116,39 @@ public sealed class InvocationTests
         Assert.True(first.IsReported);
     }
 
+    [Fact]
+    public async Task WhatIsLeftAfterAnAnswer_IsDoneBeforeTheNextEventIsAskedFor()
+    {
+        var happened = new ConcurrentQueue<string>();
+        LambdaInvocation? under = null;
+        await using var host = await LambdaHost.StartAsync(app => app.SettleAfterEach(async _ =>
+        {
+            // The caller has the answer already.
+            await under!.ReportAsync();
+            await Task.Delay(20, Cancellation);
+            happened.Enqueue("settled");
+        }).Run(http =>
+        {
+            happened.Enqueue("handled");
+            return Task.CompletedTask;
+        }));
+
+        under = host.Api.Queue(LambdaEvents.HttpApi());
+        await host.Api.InvokeAsync(LambdaEvents.HttpApi());
+
+        Assert.Equal(["handled", "settled", "handled"], happened.Take(3));
+    }
+
+    [Fact]
+    public async Task WhatIsLeftAndDoesNotEnd_IsGivenUpAtTheDeadline()
+    {
+        await using var host = await LambdaHost.StartAsync(app => app.SettleAfterEach(cancellation => Task.Delay(Timeout.Infinite, cancellation)).Run(http => http.Response.WriteAsync("quick", CancellationToken.None)));
+
+        Assert.Equal("response", (await host.Api.InvokeAsync(LambdaEvents.HttpApi(), TimeSpan.FromSeconds(0.3))).What);
+        Assert.Equal("response", (await host.Api.InvokeAsync(LambdaEvents.HttpApi(), TimeSpan.FromSeconds(0.3))).What);
+        Assert.False(Ended(host).IsCancellationRequested);
+    }
+
     [Theory]
     [InlineData("response", HttpStatusCode.RequestEntityTooLarge)]
     [InlineData("response", HttpStatusCode.Forbidden)]
@@ -197,6 +231,16 @@ public sealed class InvocationTests
     }
 
     [Fact]
+    public async Task StartThatFailsAndCantBeReported_FailsAsItIs()
+    {
+        var options = new LambdaOptions { RuntimeApi = $"127.0.0.1:{LoopbackPort.Free()}" };
+
+        var thrown = await Assert.ThrowsAsync<IOException>(() => LambdaHosting.InitializeAsync<WebApplication>(options, () => throw new IOException("no model store")));
+
+        Assert.Equal("no model store", thrown.Message);
+    }
+
+    [Fact]
     public async Task StartElsewhere_FailsAsItIs()
     {
         Assert.Equal(7, await LambdaHosting.InitializeAsync(null, () => Task.FromResult(7)));
@@ -218,12 +262,13 @@ public sealed class InvocationTests
         {
             ["AWS_LAMBDA_RUNTIME_API"] = "127.0.0.1:9001",
             ["AWS_LAMBDA_MAX_CONCURRENCY"] = "4",
+            ["AWS_LAMBDA_INITIALIZATION_TYPE"] = "provisioned-concurrency",
             ["SKIFF_RESPONSE_STREAMING"] = "true",
             ["SKIFF_MAX_BODY_BYTES"] = "1024",
         });
 
-        Assert.Equal(new LambdaOptions { RuntimeApi = "127.0.0.1:9001", Concurrency = 4, ResponseStreaming = true, MaxBodyBytes = 1024 }, options);
-        Assert.Equal(new LambdaOptions { RuntimeApi = "a:1" }, LambdaOptions.Read(new Dictionary<string, string> { ["AWS_LAMBDA_RUNTIME_API"] = "a:1" }));
+        Assert.Equal(new LambdaOptions { RuntimeApi = "127.0.0.1:9001", Concurrency = 4, IsProvisioned = true, ResponseStreaming = true, MaxBodyBytes = 1024 }, options);
+        Assert.Equal(new LambdaOptions { RuntimeApi = "a:1" }, LambdaOptions.Read(new Dictionary<string, string> { ["AWS_LAMBDA_RUNTIME_API"] = "a:1", ["AWS_LAMBDA_INITIALIZATION_TYPE"] = "on-demand" }));
         Assert.Null(LambdaOptions.Read(new Dictionary<string, string>()));
     }
 
