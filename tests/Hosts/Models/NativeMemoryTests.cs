@@ -26,17 +26,19 @@ public sealed class NativeMemoryTests(ITestOutputHelper output)
         var host = new ModelHost(store, new ModelHostOptions(), TimeProvider.System, NullLogger<ModelHost>.Instance);
 
         var resident = new Dictionary<int, long>();
-        for (var cycle = 1; cycle <= 200; cycle++)
+        for (var cycle = 1; cycle <= 300; cycle++)
         {
             await host.LoadAsync("default", "m", Cancellation);
             Assert.True(host.UsedBytes > 4 << 20);
             await host.UnloadAsync("default", "m", Cancellation);
-            if (cycle % 50 == 0) resident[cycle] = ResidentKibibytes();
+            // The first hundred fill the allocator's arenas, one for each thread that loads.
+            if (cycle >= 100 && cycle % 50 == 0) resident[cycle] = ResidentKibibytes();
         }
 
         output.WriteLine(string.Join(", ", resident.Select(pair => $"{pair.Value} KiB after {pair.Key}")));
         Assert.Equal(0, host.UsedBytes);
-        Assert.True(resident[200] - resident[50] < 10 * 1024, string.Join(", ", resident));
+        // A session is 8 MiB: one in fifty that stayed would show.
+        Assert.True(resident[300] - resident[100] < 20 * 1024, string.Join(", ", resident));
     }
 
     /// <summary>x · W with W of n × n floats, which the runtime packs for its kernels.</summary>
