@@ -24,6 +24,7 @@ async Task<WebApplication> BuildAsync()
         Keys = settings.Keys,
         Secrets = settings.Secrets ?? throw new SettingException("SKIFF_SECRET is missing: it takes at least 16 characters, the same for every instance"),
         Models = AwsStores.ModelOptions(settings),
+        PredictionCacheBytes = settings.PredictionCacheBytes,
         IsFunction = true,
         Logging = logging,
     });

@@ -52,6 +52,7 @@ public sealed class Server : IAsyncDisposable
                 Keys = settings.Keys,
                 Secrets = settings.Secrets ?? [KeptSecret(settings.Data)],
                 Models = AwsStores.ModelOptions(settings.ModelStore, settings.ModelMemoryBytes),
+                PredictionCacheBytes = settings.PredictionCacheBytes,
                 Logging = web.Services.GetRequiredService<ILoggerFactory>(),
             });
             engine.Map(web);

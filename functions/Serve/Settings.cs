@@ -24,6 +24,7 @@ public sealed record Settings
     public IReadOnlyList<string>? Secrets { get; init; }
 
     public long ModelMemoryBytes { get; init; }
+    public long PredictionCacheBytes { get; init; }
     public long MaxBodyBytes { get; init; }
 
     /// <summary>Addresses to listen on, as ASP.NET has them, joined by semicolons.</summary>
@@ -45,6 +46,7 @@ public sealed record Settings
             Keys = reader.Keys,
             Secrets = reader.Secrets,
             ModelMemoryBytes = reader.ModelMemoryBytes,
+            PredictionCacheBytes = reader.PredictionCacheBytes,
             MaxBodyBytes = reader.MaxBodyBytes,
             Urls = urls ?? reader.Value("ASPNETCORE_URLS") ?? "http://127.0.0.1:8080",
         };

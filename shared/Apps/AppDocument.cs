@@ -1,6 +1,7 @@
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using Skiff.Caching;
 using Skiff.Cascades;
 using Skiff.Models;
 using Skiff.Store;
@@ -28,8 +29,8 @@ public sealed record AppDocument
     /// <summary>What is answered, marked as the default, when nothing better can be had in time.</summary>
     public DefaultDocument Default { get; set; } = new();
 
-    /// <summary>Whether answers may come from the prediction cache.</summary>
-    public bool Cache { get; set; }
+    /// <summary>Whether the cascade's answers may come from the prediction cache.</summary>
+    public CacheDocument Cache { get; set; } = CacheDocument.Off;
 
     public DecisionStorage Decisions { get; set; } = DecisionStorage.Sealed;
 
@@ -80,6 +81,7 @@ public sealed record AppDocument
         }
         Require(Cascade.Count == 0 || Labels.Count > 1, "a 'cascade' needs 'labels', one for each of the model's scores");
         Head?.Validate(this);
+        Cache.Validate(this);
     }
 
     private void Validate(int stage, Gate gate)
@@ -113,6 +115,66 @@ public sealed record AppDocument
     internal static void Require(bool holds, string otherwise)
     {
         if (!holds) throw new FormatException(otherwise);
+    }
+}
+
+/// <summary>The cache: <c>true</c>, <c>false</c>, or an object that says more, <c>{"approximate":{…}}</c>.</summary>
+[JsonConverter(typeof(CacheConverter))]
+public sealed record CacheDocument(bool IsOn, ApproximateDocument? Approximate)
+{
+    /// <summary>Numbers that an app's hyperplanes may have together: 16 MiB of them.</summary>
+    private const long MostNumbers = 1 << 22;
+
+    public static CacheDocument Off { get; } = new(false, null);
+
+    public static CacheDocument On { get; } = new(true, null);
+
+    internal void Validate(AppDocument app)
+    {
+        AppDocument.Require(!IsOn || app.Cascade.Count > 0, "'cache' keeps what a 'cascade' answers, and this app has none: leave it out");
+        if (Approximate is not { } approximate) return;
+        AppDocument.Require(app.Input.Type == DataType.Fp32.WireName(), $"'cache.approximate' measures distances between inputs of type FP32; 'input.type' is '{app.Input.Type}'");
+        AppDocument.Require(approximate.Distance > 0 && double.IsFinite(approximate.Distance), $"'cache.approximate.distance' is {approximate.Distance}: it takes a positive number, Euclidean, in the input's units");
+        AppDocument.Require(approximate.Bits is >= 1 and <= 64, $"'cache.approximate.bits' is {approximate.Bits}: it takes 1 to 64");
+        AppDocument.Require(approximate.Tables is >= 1 and <= ApproximateCache.MostTables, $"'cache.approximate.tables' is {approximate.Tables}: it takes 1 to {ApproximateCache.MostTables}");
+        var numbers = Shapes.Count(app.Input.Shape) * approximate.Bits * approximate.Tables;
+        AppDocument.Require(numbers <= MostNumbers, $"'cache.approximate' takes at most {MostNumbers} for bits × tables × elements of a row; here it is {numbers}");
+    }
+}
+
+/// <summary>An answer for a row nearby will do.</summary>
+public sealed record ApproximateDocument
+{
+    /// <summary>Up to which rows are near: Euclidean, in the input's units.</summary>
+    public required double Distance { get; init; }
+
+    /// <summary>Of a table's code: more of them find less and cost less to look through.</summary>
+    public int Bits { get; set; } = 16;
+
+    /// <summary>More of them find more.</summary>
+    public int Tables { get; set; } = 4;
+}
+
+/// <summary>The long form of <see cref="CacheDocument"/>.</summary>
+internal sealed record CacheObjectDocument
+{
+    public ApproximateDocument? Approximate { get; set; }
+}
+
+internal sealed class CacheConverter : JsonConverter<CacheDocument>
+{
+    public override CacheDocument Read(ref Utf8JsonReader reader, Type type, JsonSerializerOptions options) => reader.TokenType switch
+    {
+        JsonTokenType.True => CacheDocument.On,
+        JsonTokenType.False => CacheDocument.Off,
+        JsonTokenType.StartObject => new CacheDocument(true, JsonSerializer.Deserialize(ref reader, AppJson.Default.CacheObjectDocument)!.Approximate),
+        _ => throw new JsonException("'cache' takes true, false, or an object with 'approximate'"),
+    };
+
+    public override void Write(Utf8JsonWriter writer, CacheDocument value, JsonSerializerOptions options)
+    {
+        if (value.Approximate is null) writer.WriteBooleanValue(value.IsOn);
+        else JsonSerializer.Serialize(writer, new CacheObjectDocument { Approximate = value.Approximate }, AppJson.Default.CacheObjectDocument);
     }
 }
 
@@ -198,6 +260,7 @@ public sealed record HeadDocument
     UseStringEnumConverter = true,
     Converters = [typeof(SnakeCaseEnum<GateOn>), typeof(SnakeCaseEnum<DecisionStorage>), typeof(SnakeCaseEnum<Tier>), typeof(SnakeCaseEnum<HeadKind>)])]
 [JsonSerializable(typeof(AppDocument))]
+[JsonSerializable(typeof(CacheObjectDocument))]
 internal sealed partial class AppJson : JsonSerializerContext;
 
 internal sealed class SnakeCaseEnum<T>() : JsonStringEnumConverter<T>(JsonNamingPolicy.SnakeCaseLower, allowIntegerValues: false)

@@ -129,7 +129,8 @@ public sealed class Cascade(IReadOnlyList<Stage> stages, int classes, TimeSpan o
         }
     }
 
-    private static Tensor Gather(TensorBuffer buffer, Tensor input, int[] rows)
+    /// <summary>Some rows of a tensor, one behind the other.</summary>
+    internal static Tensor Gather(TensorBuffer buffer, Tensor input, int[] rows)
     {
         var rowBytes = input.Length / (int)input.Shape[0];
         var tensor = new Tensor { Name = input.Name, Type = input.Type, Shape = [rows.Length, .. input.Shape.AsSpan(1)], Length = rows.Length * rowBytes };

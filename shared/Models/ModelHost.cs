@@ -88,6 +88,15 @@ public sealed class ModelHost(ModelStore store, ModelHostOptions options, TimePr
         return AcquireSlowAsync(tenant, name, version, cancellation);
     }
 
+    /// <summary>Which version a request would run on now, without loading it. The alias is looked at where that is due, as requests do it.</summary>
+    /// <returns>0 for a model that nobody has asked for, or that was unloaded.</returns>
+    public int LiveVersion(string tenant, string name)
+    {
+        if (!_models.TryGetValue((tenant, name), out var model)) return 0;
+        if (IsDue(model)) _ = RefreshAsync(model);
+        return model.Unloaded ? 0 : model.Live?.Manifest.Version ?? 0;
+    }
+
     /// <returns>A version's manifest without loading it; for null, of the version that answers now.</returns>
     public async Task<Manifest> DescribeAsync(string tenant, string name, int? version, CancellationToken cancellation)
     {

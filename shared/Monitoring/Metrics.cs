@@ -1,12 +1,13 @@
 using System.Globalization;
 using System.Text;
+using Skiff.Caching;
 using Skiff.Models;
 using Skiff.Personalization;
 
 namespace Skiff.Monitoring;
 
 /// <summary>The metrics of this process in Prometheus' text format, under the names that dashboards of other inference servers already use, with histograms.</summary>
-public sealed class Metrics(ModelHost models, FeedbackStatistics feedback, IStateStore state, TimeProvider time)
+public sealed class Metrics(ModelHost models, FeedbackStatistics feedback, CacheStatistics caches, PredictionCache cache, IStateStore state, TimeProvider time)
 {
     /// <param name="tenant">Whose models are shown.</param>
     public string Write(string tenant)
@@ -27,6 +28,14 @@ public sealed class Metrics(ModelHost models, FeedbackStatistics feedback, IStat
         Head("skiff_request_duration_seconds", "histogram", "Time from arrival to answer");
         foreach (var (labels, statistics) in all) AppendHistogram(text, "skiff_request_duration_seconds", labels, statistics.RequestSeconds);
 
+        Head("skiff_prediction_cache_rows_total", "counter", "Rows of apps that have a cache, by where their answers came from");
+        foreach (var (app, counts) in caches.All(tenant))
+        {
+            foreach (var source in Enum.GetValues<AnswerSource>()) text.Append(CultureInfo.InvariantCulture, $"skiff_prediction_cache_rows_total{{app=\"{app}\",from=\"{source.ToString().ToLowerInvariant()}\"}} {counts.Rows(source)}\n");
+        }
+        Head("skiff_prediction_cache_evictions_total", "counter", "Kept answers that made room for others");
+        foreach (var (app, counts) in caches.All(tenant)) text.Append(CultureInfo.InvariantCulture, $"skiff_prediction_cache_evictions_total{{app=\"{app}\"}} {counts.Evicted}\n");
+        Single("skiff_prediction_cache_bytes", "gauge", "Memory that kept answers are counted as, of all tenants", cache.UsedBytes);
         Single("skiff_model_memory_bytes", "gauge", "Memory that loaded models are counted as", models.UsedBytes);
         Single("skiff_feedback_accepted_total", "counter", "Feedback made durable", feedback.Of(tenant).Accepted);
         Single("skiff_feedback_learnt_total", "counter", "Feedback that changed a head", feedback.Of(tenant).Learnt);

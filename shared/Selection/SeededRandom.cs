@@ -56,7 +56,7 @@ internal struct SeededRandom(ulong seed)
     }
 
     /// <summary>N(0, 1) by Marsaglia's polar method; the second of each pair is thrown away, to keep the state one number.</summary>
-    private double NextNormal()
+    public double NextNormal()
     {
         while (true)
         {

@@ -3,6 +3,7 @@ using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
 using Skiff.Apps;
+using Skiff.Caching;
 using Skiff.Models;
 
 namespace Skiff.Serving;
@@ -120,19 +121,35 @@ public sealed class AppEndpoints(Gateway gateway, AppHost apps, Predictor predic
         if (prediction.Stage is { } stage) json.WriteString("stage"u8, stage);
         json.WriteBoolean("is_default"u8, prediction.IsDefault);
         if (prediction.Degraded is { } degraded) json.WriteString("degraded"u8, degraded);
+        if (prediction.Origin.Source != AnswerSource.Computed) json.WriteString("cached"u8, Name(prediction.Origin.Source));
         json.WriteStartObject("versions"u8);
         json.WriteNumber("app"u8, result.App.Version);
         foreach (var (model, version) in result.Versions) json.WriteNumber(model, version);
         json.WriteEndObject();
-        json.WriteNumber("cost_usd"u8, Math.Round(result.CostUsd, 12));
+        json.WriteNumber("cost_usd"u8, Math.Round(prediction.CostUsd, 12));
         json.WriteNumber("latency_ms"u8, Math.Round(latencyMs, 3));
         if (explain) WriteExplanation(json, result.App, prediction);
         json.WriteEndObject();
     }
 
+    private static ReadOnlySpan<byte> Name(AnswerSource source) => source switch
+    {
+        AnswerSource.Exact => "exact"u8,
+        AnswerSource.Joined => "joined"u8,
+        AnswerSource.Approximate => "approximate"u8,
+        _ => "computed"u8,
+    };
+
     private static void WriteExplanation(Utf8JsonWriter json, App app, Prediction prediction)
     {
         json.WriteStartObject("explanation"u8);
+        if (app.Document.Cache.IsOn)
+        {
+            json.WriteStartObject("cache"u8);
+            json.WriteString("from"u8, Name(prediction.Origin.Source));
+            if (prediction.Origin.Source == AnswerSource.Approximate) json.WriteNumber("distance"u8, Math.Round(prediction.Origin.Distance, 6));
+            json.WriteEndObject();
+        }
         json.WriteStartArray("scores"u8);
         foreach (var score in prediction.Scores) json.WriteNumberValue(Math.Round(score, 6));
         json.WriteEndArray();

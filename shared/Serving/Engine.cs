@@ -3,6 +3,7 @@ using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
 using Microsoft.Extensions.Logging;
 using Skiff.Apps;
+using Skiff.Caching;
 using Skiff.Feedback;
 using Skiff.Models;
 using Skiff.Monitoring;
@@ -23,6 +24,9 @@ public sealed record EngineParts
     public required IReadOnlyList<string> Secrets { get; init; }
 
     public ModelHostOptions Models { get; init; } = new();
+
+    /// <summary>What answers that are kept for apps with a cache may take together; 0 for no cache.</summary>
+    public long PredictionCacheBytes { get; init; } = 64 << 20;
 
     /// <summary>
     /// Whether this process is one of many that come and go: then callers can't load and unload models, since they can't tell the instances apart, and feedback is learnt elsewhere.
@@ -60,7 +64,10 @@ public sealed class Engine
         var pending = new PendingFeedback();
         var feedback = new FeedbackStatistics();
         var seal = new DecisionSeal(parts.Secrets, _time);
-        var predictor = new Predictor(Models, parts.State, pending, seal, parts.Predictor, _time);
+        var cacheStatistics = new CacheStatistics();
+        var predictions = new PredictionCache(parts.PredictionCacheBytes);
+        var cascades = new CascadeCache(predictions, Models, cacheStatistics, _time);
+        var predictor = new Predictor(Models, cascades, parts.State, pending, seal, parts.Predictor, _time);
         var intake = new FeedbackIntake(predictor, parts.Queue, parts.IsFunction || parts.Queue.IsShared ? null : pending, seal, feedback, _time);
         Learner = new FeedbackLearner(Apps, parts.State, feedback, parts.Logging.CreateLogger<FeedbackLearner>());
         Worker = new FeedbackWorker(parts.Queue, Learner, parts.State, pending, _time, parts.Logging.CreateLogger<FeedbackWorker>());
@@ -68,7 +75,7 @@ public sealed class Engine
         _oip = new OipEndpoints(_gateway, Models, hasRepositoryControl: !parts.IsFunction, _time);
         _appEndpoints = new AppEndpoints(_gateway, Apps, predictor, intake, _time);
         _pages = new PageEndpoints(_gateway);
-        _metrics = new Metrics(Models, feedback, parts.State, _time);
+        _metrics = new Metrics(Models, feedback, cacheStatistics, predictions, parts.State, _time);
     }
 
     public ModelStore Store { get; }

@@ -1,5 +1,6 @@
 using System.Numerics.Tensors;
 using Skiff.Apps;
+using Skiff.Caching;
 using Skiff.Cascades;
 using Skiff.Feedback;
 using Skiff.Models;
@@ -56,17 +57,22 @@ public sealed record Prediction
 
     /// <summary>The confidence of each stage that ran, in order.</summary>
     public IReadOnlyList<float> StageConfidences { get; init; } = [];
+
+    /// <summary>Where the cascade's answer came from; a head's share is always computed.</summary>
+    public AnswerOrigin Origin { get; internal set; }
+
+    /// <summary>Of this row; of the cascade's time nothing where its answer was not computed for it.</summary>
+    public double CostUsd { get; internal set; }
 }
 
 /// <summary>Everything about an answered request.</summary>
 /// <param name="Versions">Of each model that ran.</param>
-/// <param name="CostUsd">Of one row.</param>
-public sealed record PredictResult(App App, IReadOnlyList<Prediction> Predictions, IReadOnlyDictionary<string, int> Versions, double CostUsd);
+public sealed record PredictResult(App App, IReadOnlyList<Prediction> Predictions, IReadOnlyDictionary<string, int> Versions);
 
 /// <summary>
-/// The way of a prediction: cascade, then the personal head over the features, then the sealed decision. A prediction writes nothing.
+/// The way of a prediction: cache, cascade, then the personal head over the features, then the sealed decision. A prediction writes nothing.
 /// </summary>
-public sealed class Predictor(ModelHost models, IStateStore state, PendingFeedback pending, DecisionSeal seal, PredictorOptions options, TimeProvider time)
+public sealed class Predictor(ModelHost models, CascadeCache cascades, IStateStore state, PendingFeedback pending, DecisionSeal seal, PredictorOptions options, TimeProvider time)
 {
     /// <exception cref="RequestException">A model that the answer can't do without is unavailable.</exception>
     public async ValueTask<PredictResult> PredictAsync(PredictRequest request, CancellationToken cancellation)
@@ -75,17 +81,17 @@ public sealed class Predictor(ModelHost models, IStateStore state, PendingFeedba
         var rows = (int)request.Input.Shape[0];
         var deadline = request.DeadlineMs is { } ms ? (long)(request.Arrived + ms * time.TimestampFrequency / 1000) : long.MaxValue;
         var versions = new Dictionary<string, int>();
-        var spent = TimeSpan.Zero;
+        var (inCascade, inHead) = (TimeSpan.Zero, TimeSpan.Zero);
         var stateUsd = 0.0;
 
-        StageAnswer[]? answers = null;
+        CascadeAnswers? answers = null;
         if (app.Cascade is { } cascade)
         {
-            (answers, var runs) = await cascade.RunAsync(app.Tenant, request.Buffer, request.Input, deadline, cancellation);
-            foreach (var run in runs)
+            answers = await cascades.RunAsync(app, cascade, request.Buffer, request.Input, deadline, cancellation);
+            foreach (var run in answers.Value.Runs)
             {
                 versions[app.Document.Cascade[run.Stage].Model] = run.Version;
-                spent += run.Duration;
+                inCascade += run.Duration;
             }
         }
 
@@ -94,14 +100,21 @@ public sealed class Predictor(ModelHost models, IStateStore state, PendingFeedba
         {
             var features = await ExtractAsync(request, head, cancellation);
             versions[head.Document.Features] = features.Version;
-            spent += features.Duration;
+            inHead = features.Duration;
             stateUsd = features.StateUsd;
             personal = features;
         }
 
         var predictions = new Prediction[rows];
-        for (var row = 0; row < rows; row++) predictions[row] = Answer(request, row, answers?[row], personal);
-        return new PredictResult(app, predictions, versions, (Prices.Compute(spent) + Prices.FunctionRequest + stateUsd) / Math.Max(rows, 1));
+        var shared = (Prices.Compute(inHead) + Prices.FunctionRequest + stateUsd) / Math.Max(rows, 1);
+        var computed = Prices.Compute(inCascade) / Math.Max(answers?.Computed ?? 0, 1);
+        for (var row = 0; row < rows; row++)
+        {
+            var origin = answers?.Origin(row) ?? default;
+            var prediction = predictions[row] = Answer(request, row, answers?.Answers[row], personal);
+            (prediction.Origin, prediction.CostUsd) = (origin, origin.Source == AnswerSource.Computed ? shared + computed : shared);
+        }
+        return new PredictResult(app, predictions, versions);
     }
 
     /// <summary>φ of the rows of a request, on the version that the user's head was learnt on, and that head.</summary>

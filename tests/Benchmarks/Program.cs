@@ -18,6 +18,7 @@ Command[] suites =
     Selection.Command(),
     Ensemble.Command(),
     CascadeTuning.Command(),
+    Cache.Command(),
 ];
 
 var list = new Option<bool>("--list") { Description = "Name the suites and stop; so does giving none." };

@@ -42,6 +42,7 @@ internal static class Expected
     public static string[] Defaults(string function) =>
     [
         "SKIFF_MODEL_CACHE_MB", // 256 of the 512 MB that a function's disk has
+        "SKIFF_PREDICTION_CACHE_MB", // 64, which every memory size has beside the models; nothing is kept where no app wants it
         "SKIFF_MAX_BODY_BYTES", // more than an event holds
         // Known to every host, and of no use to one that answers nobody: a secret is not handed to those who don't need it.
         .. function == "Feedback" ? (string[])["SKIFF_QUEUE", "SKIFF_API_KEYS", "SKIFF_SECRET"] : [],

@@ -14,7 +14,7 @@ public sealed class AppDocumentTests
     {
         var app = Parse("""{"name":"a",INPUT,TWO,"cascade":[{"model":"m"}]}""");
 
-        Assert.Equal((20, DecisionStorage.Sealed, false), (app.ObjectiveMs, app.Decisions, app.Cache));
+        Assert.Equal((20, DecisionStorage.Sealed, CacheDocument.Off), (app.ObjectiveMs, app.Decisions, app.Cache));
         Assert.Null(app.Default.Label);
         Assert.Null(app.Head);
     }
@@ -68,6 +68,42 @@ public sealed class AppDocumentTests
         Assert.Equal(app.Cascade, again.Cascade);
         Assert.Equal((app.Name, app.ObjectiveMs, app.Cache, app.Default, app.Head, app.Input.Type), (again.Name, again.ObjectiveMs, again.Cache, again.Default, again.Head, again.Input.Type));
     }
+
+    [Theory]
+    [InlineData("true", null)]
+    [InlineData("{}", null)]
+    [InlineData("""{"approximate":{"distance":1.5}}""", 1.5)]
+    public void Cache_IsReadInBothForms(string cache, double? distance)
+    {
+        var app = Parse("""{"name":"a",INPUT,TWO,"cache":CACHE,"cascade":[{"model":"m"}]}""".Replace("CACHE", cache));
+
+        Assert.True(app.Cache.IsOn);
+        Assert.Equal(distance, app.Cache.Approximate?.Distance);
+        if (distance is not null) Assert.Equal((16, 4), (app.Cache.Approximate!.Bits, app.Cache.Approximate.Tables));
+    }
+
+    [Theory]
+    [InlineData("null", "cache")]
+    [InlineData("1", "'cache' takes true, false, or an object")]
+    [InlineData("\"yes\"", "'cache' takes true, false, or an object")]
+    [InlineData("""{"aproximate":{"distance":1}}""", "aproximate")]
+    [InlineData("""{"approximate":{}}""", "distance")]
+    [InlineData("""{"approximate":{"distance":0}}""", "'cache.approximate.distance' is 0")]
+    [InlineData("""{"approximate":{"distance":1,"bits":65}}""", "'cache.approximate.bits' is 65")]
+    [InlineData("""{"approximate":{"distance":1,"tables":0}}""", "'cache.approximate.tables' is 0")]
+    [InlineData("""{"approximate":{"distance":1,"table":2}}""", "table")]
+    public void InvalidCache_NamesTheFieldAndWhatItTakes(string cache, string expected)
+    {
+        var error = Assert.Throws<FormatException>(() => Parse("""{"name":"a",INPUT,TWO,"cache":CACHE,"cascade":[{"model":"m"}]}""".Replace("CACHE", cache)));
+
+        Assert.Contains(expected, error.Message);
+    }
+
+    [Theory]
+    [InlineData("""{"name":"a",INPUT,TWO,"cache":true,"head":{"features":"f","kind":"classes"}}""", "'cache' keeps what a 'cascade' answers")]
+    [InlineData("""{"name":"a","input":{"name":"x","type":"INT64","shape":[4]},TWO,"cache":{"approximate":{"distance":1}},"cascade":[{"model":"m"}]}""", "'input.type' is 'INT64'")]
+    [InlineData("""{"name":"a","input":{"name":"x","type":"FP32","shape":[1000000]},TWO,"cache":{"approximate":{"distance":1}},"cascade":[{"model":"m"}]}""", "at most 4194304")]
+    public void CacheThatTheAppCannotHave_IsRefused(string json, string expected) => Assert.Contains(expected, Assert.Throws<FormatException>(() => Parse(json)).Message);
 
     [Theory]
     [InlineData("{}", "name")]
