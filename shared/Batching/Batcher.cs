@@ -47,6 +47,9 @@ public sealed class Batcher : IThreadPoolWorkItem
     /// <summary>Rows that wait now.</summary>
     public int QueuedRows => Volatile.Read(ref _queuedRows);
 
+    /// <summary>Runs that are under way.</summary>
+    public int Running => Volatile.Read(ref _running);
+
     /// <summary>Rows that a batch may have now.</summary>
     public int MostRows => _options.FixedRows ?? _limit.Rows;
 
@@ -64,6 +67,7 @@ public sealed class Batcher : IThreadPoolWorkItem
     {
         var rows = RowsOf(inputs);
         var now = _time.GetTimestamp();
+        if (now > deadline) throw Late();
         BatchJob job;
         var schedules = false;
         lock (_lock)
@@ -222,8 +226,10 @@ public sealed class Batcher : IThreadPoolWorkItem
     private static Exception? IsGone(BatchJob job, long now)
     {
         if (job.Cancellation.IsCancellationRequested) return new OperationCanceledException(job.Cancellation);
-        return now > job.Deadline ? new RequestException(Refusal.DeadlineExceeded, "the deadline passed before the model ran") : null;
+        return now > job.Deadline ? Late() : null;
     }
+
+    private static RequestException Late() => new(Refusal.DeadlineExceeded, "the deadline passed before the model ran");
 
     private void Learn(Batch batch, long started, long ended)
     {

@@ -29,16 +29,17 @@ public sealed class ModelOutputs : IDisposable
 
     public long[] Shape(int index)
     {
-        var shape = Value(index).GetTensorTypeAndShape().Shape;
-        if (_rows >= 0) shape[0] = _rows;
+        if (_rows < 0) return Value(index).GetTensorTypeAndShape().Shape;
+        long[] shape = [.. _run.Memory[index].Shape];
+        shape[0] = _rows;
         return shape;
     }
 
     /// <summary>The elements, row-major and little-endian; not for <see cref="DataType.Bytes"/>.</summary>
     public ReadOnlySpan<byte> Bytes(int index)
     {
-        var bytes = Value(index).GetTensorMutableRawData();
-        if (_rows < 0) return bytes;
+        if (_rows < 0) return Value(index).GetTensorMutableRawData();
+        var bytes = _run.Memory[index].Bytes;
         var row = bytes.Length / _total;
         return bytes.Slice(_first * row, _rows * row);
     }
@@ -67,6 +68,8 @@ public sealed class ModelOutputs : IDisposable
     internal ModelOutputs[] Split(int views)
     {
         _run.Join(views - 1);
+        // Asked once for all: the runtime's answer takes longer than a small model's row.
+        _run.Memory = [.. Enumerable.Range(0, Count).Select(index => new Memory(Value(index)))];
         var all = new ModelOutputs[views];
         all[0] = this;
         for (var i = 1; i < views; i++) all[i] = new ModelOutputs(_specs, _run);
@@ -85,11 +88,34 @@ public sealed class ModelOutputs : IDisposable
 
         public IDisposableReadOnlyCollection<OrtValue> Values => values;
 
+        /// <summary>Of each output; for views.</summary>
+        public Memory[] Memory { get; set; } = [];
+
         public void Join(int users) => Interlocked.Add(ref _users, users);
 
         public void Leave()
         {
             if (Interlocked.Decrement(ref _users) == 0) values.Dispose();
         }
+    }
+
+    /// <summary>Where an output lies, for as long as its value lives.</summary>
+    private readonly unsafe struct Memory
+    {
+        private readonly byte* _start;
+        private readonly int _length;
+
+        public Memory(OrtValue value)
+        {
+            var bytes = value.GetTensorMutableRawData();
+            // The runtime's memory: nothing moves it.
+            _start = (byte*)System.Runtime.CompilerServices.Unsafe.AsPointer(ref MemoryMarshal.GetReference(bytes));
+            _length = bytes.Length;
+            Shape = value.GetTensorTypeAndShape().Shape;
+        }
+
+        public long[] Shape { get; }
+
+        public ReadOnlySpan<byte> Bytes => new(_start, _length);
     }
 }

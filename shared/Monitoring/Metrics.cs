@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text;
 using Skiff.Caching;
+using Skiff.Batching;
 using Skiff.Models;
 using Skiff.Personalization;
 
@@ -24,6 +25,20 @@ public sealed class Metrics(ModelHost models, FeedbackStatistics feedback, Cache
         Family("nv_inference_compute_input_duration_us", "counter", "Time spent decoding", s => Microseconds(s.InputTicks));
         Family("nv_inference_compute_infer_duration_us", "counter", "Time spent running the model", s => Microseconds(s.RunTicks));
         Family("nv_inference_compute_output_duration_us", "counter", "Time spent encoding and sending", s => Microseconds(s.OutputTicks));
+
+        Family("nv_inference_queue_duration_us", "counter", "Time that requests waited for a run in company", s => Microseconds(s.QueueTicks));
+
+        Head("skiff_batch_rows", "histogram", "Rows of each run");
+        foreach (var (labels, statistics) in all) AppendHistogram(text, "skiff_batch_rows", labels, statistics.BatchRows);
+        Head("skiff_batch_closed_total", "counter", "Runs, by why they had no more rows");
+        foreach (var (labels, statistics) in all)
+        {
+            foreach (var reason in Enum.GetValues<BatchClosed>()) text.Append(CultureInfo.InvariantCulture, $"skiff_batch_closed_total{{{labels},reason=\"{reason.ToString().ToLowerInvariant()}\"}} {statistics.Closed(reason)}\n");
+        }
+        var batchers = models.Batchers().Where(entry => entry.Tenant == tenant).ToList();
+        Gauge("skiff_batch_most_rows", "Rows that a run may have now", batcher => batcher.MostRows);
+        Gauge("skiff_batch_workers", "Runs that may be under way at once now", batcher => batcher.Workers);
+        Gauge("skiff_queued_rows", "Rows that wait for a run", batcher => batcher.QueuedRows);
 
         Head("skiff_request_duration_seconds", "histogram", "Time from arrival to answer");
         foreach (var (labels, statistics) in all) AppendHistogram(text, "skiff_request_duration_seconds", labels, statistics.RequestSeconds);
@@ -53,6 +68,12 @@ public sealed class Metrics(ModelHost models, FeedbackStatistics feedback, Cache
         {
             Head(name, type, help);
             foreach (var (labels, statistics) in all) text.Append(CultureInfo.InvariantCulture, $"{name}{{{labels}}} {value(statistics)}\n");
+        }
+
+        void Gauge(string name, string help, Func<Batcher, double> value)
+        {
+            Head(name, "gauge", help);
+            foreach (var (_, manifest, batcher) in batchers) text.Append(CultureInfo.InvariantCulture, $"{name}{{model=\"{manifest.Name}\",version=\"{manifest.Version}\"}} {value(batcher)}\n");
         }
 
         void Single(string name, string type, string help, double value)

@@ -3,7 +3,9 @@ using System.Text.Json;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
+using Skiff.Batching;
 using Skiff.Models;
+using Skiff.Monitoring;
 using Skiff.Store;
 
 namespace Skiff.Serving;
@@ -196,14 +198,37 @@ public sealed class OipEndpoints(Gateway gateway, ModelHost models, bool hasRepo
                 json.WriteStartObject("inference_stats"u8);
                 WriteDuration(json, "success"u8, statistics.Success, statistics.SuccessTicks);
                 WriteDuration(json, "fail"u8, statistics.Failure, statistics.FailureTicks);
+                WriteDuration(json, "queue"u8, statistics.Queued, statistics.QueueTicks);
                 WriteDuration(json, "compute_input"u8, statistics.Success, statistics.InputTicks);
                 WriteDuration(json, "compute_infer"u8, statistics.Executions, statistics.RunTicks);
                 WriteDuration(json, "compute_output"u8, statistics.Success, statistics.OutputTicks);
                 json.WriteEndObject();
+                WriteBatches(json, statistics);
                 json.WriteEndObject();
             }
             json.WriteEndArray();
         });
+    }
+
+    /// <summary>Runs by how many rows they had at most, and by why they had no more.</summary>
+    private static void WriteBatches(Utf8JsonWriter json, ModelStatistics statistics)
+    {
+        json.WriteStartObject("batches"u8);
+        json.WriteStartArray("rows"u8);
+        var counts = statistics.BatchRows.Counts();
+        for (var i = 0; i < counts.Length; i++)
+        {
+            if (counts[i] == 0) continue;
+            json.WriteStartObject();
+            if (i < statistics.BatchRows.Bounds.Count) json.WriteNumber("up_to"u8, statistics.BatchRows.Bounds[i]);
+            json.WriteNumber("count"u8, counts[i]);
+            json.WriteEndObject();
+        }
+        json.WriteEndArray();
+        json.WriteStartObject("closed"u8);
+        foreach (var reason in Enum.GetValues<BatchClosed>()) json.WriteNumber(reason.ToString().ToLowerInvariant(), statistics.Closed(reason));
+        json.WriteEndObject();
+        json.WriteEndObject();
     }
 
     private void WriteDuration(Utf8JsonWriter json, ReadOnlySpan<byte> name, long count, long ticks)

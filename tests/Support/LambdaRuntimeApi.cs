@@ -25,7 +25,6 @@ public sealed class LambdaRuntimeApi : IAsyncDisposable
     private readonly ConcurrentDictionary<string, LambdaInvocation> _underWay = new();
     private readonly ConcurrentDictionary<string, HttpStatusCode> _refusals = new();
     private readonly TaskCompletionSource<LambdaReport> _initError = new(TaskCreationOptions.RunContinuationsAsynchronously);
-    private readonly SemaphoreSlim _asked = new(0);
     private int _ids;
 
     private LambdaRuntimeApi()
@@ -68,9 +67,6 @@ public sealed class LambdaRuntimeApi : IAsyncDisposable
         return api;
     }
 
-    /// <summary>Waits until the function has asked for an event once more than this was waited for: then it is idle.</summary>
-    public Task AskedAsync() => _asked.WaitAsync(TimeSpan.FromSeconds(60));
-
     /// <summary>Queues an event.</summary>
     /// <param name="left">Time until its deadline; a minute unless told otherwise.</param>
     public LambdaInvocation Queue(string json, TimeSpan? left = null, string? trace = null)
@@ -103,9 +99,7 @@ public sealed class LambdaRuntimeApi : IAsyncDisposable
                 http.Response.StatusCode = (int)status;
                 return;
             }
-            var next = _events.Reader.ReadAsync(http.RequestAborted);
-            _asked.Release();
-            invocation = await next;
+            invocation = await _events.Reader.ReadAsync(http.RequestAborted);
         }
         catch (Exception e) when (e is ChannelClosedException or OperationCanceledException)
         {

@@ -1,16 +1,17 @@
+using System.Buffers.Text;
 using System.CommandLine;
 using System.Diagnostics;
 using System.Net;
-using System.Net.Http.Headers;
 using System.Net.Sockets;
 using System.Runtime.InteropServices;
+using System.Text;
 using Skiff.Support;
 
 namespace Skiff.Benchmarks.Suites;
 
 /// <summary>
 /// What Lambda's way costs a warm instance: the same prediction by the same executable, once as an event through the Runtime API and once as a request through Kestrel, one at a time.
-/// The other side, Runtime API or client, is this process both times. The clock runs while a caller waits: from an event for an instance that has asked for one to its answer.
+/// The other side, Runtime API or client, is this process both times, with a socket that blocks. The clock runs while a caller waits: from an event for an instance that has asked for one to its answer.
 /// What the instance does between two events is a row of its own.
 /// </summary>
 internal static class Warm
@@ -40,15 +41,15 @@ internal static class Warm
         foreach (var kind in new[] { Published.Aot, Published.Jit10 })
         {
             await kind.MakeAsync(folder);
-            await using var lambda = await LambdaWay.StartAsync(kind, folder, deployment);
-            await using var kestrel = await KestrelWay.StartAsync(kind, folder, deployment);
+            using var lambda = LambdaWay.Start(kind, folder, deployment);
+            using var kestrel = await KestrelWay.StartAsync(kind, folder, deployment);
             (Way Way, List<Measured> Results)[] ways = [(lambda, []), (kestrel, [])];
             for (var round = 0; round <= rounds; round++)
             {
                 Console.Error.WriteLine($"... {kind.Name}, round {round} of {rounds}");
                 foreach (var (way, results) in ways)
                 {
-                    var measured = await MeasureAsync(way, round == 0 ? Unmeasured : requests);
+                    var measured = Measure(way, round == 0 ? Unmeasured : requests);
                     if (round > 0) results.Add(measured);
                 }
             }
@@ -64,16 +65,16 @@ internal static class Warm
         report.Table(3, ["what", "framework", "through", "p50, µs", "p99, µs", "until it asks again, µs"], rows);
     }
 
-    private static async Task<Measured> MeasureAsync(Way way, int requests)
+    private static Measured Measure(Way way, int requests)
     {
         var times = new double[requests];
         var between = new double[requests];
         for (var i = 0; i < requests; i++)
         {
             var before = Stopwatch.GetTimestamp();
-            await way.IdleAsync();
+            way.AwaitIdle();
             var started = Stopwatch.GetTimestamp();
-            await way.PredictAsync(verify: i == 0);
+            way.Predict(verify: i == 0);
             times[i] = Stopwatch.GetElapsedTime(started).TotalMicroseconds;
             between[i] = Stopwatch.GetElapsedTime(before, started).TotalMicroseconds;
         }
@@ -85,19 +86,21 @@ internal static class Warm
     private readonly record struct Measured(double P50, double P99, double Between);
 
     /// <summary>A process, and how it is asked.</summary>
-    private abstract class Way(string name, Process process) : IAsyncDisposable
+    private abstract class Way(string name, Process process) : IDisposable
     {
         public string Name => name;
 
-        /// <summary>Done when the process waits for a request.</summary>
-        public virtual Task IdleAsync() => Task.CompletedTask;
+        /// <summary>Comes back when the process waits for a request.</summary>
+        public virtual void AwaitIdle()
+        {
+        }
 
-        public abstract Task PredictAsync(bool verify);
+        public abstract void Predict(bool verify);
 
-        public virtual async ValueTask DisposeAsync()
+        public virtual void Dispose()
         {
             process.Kill();
-            await process.WaitForExitAsync();
+            process.WaitForExit();
             process.Dispose();
         }
 
@@ -110,67 +113,139 @@ internal static class Warm
         }
     }
 
-    private sealed class LambdaWay(Process process, LambdaRuntimeApi api, Published kind, Deployment deployment) : Way("Runtime API", process)
+    private sealed class LambdaWay(Process process, Wire wire, Published kind, Deployment deployment) : Way("Runtime API", process)
     {
-        public static async Task<LambdaWay> StartAsync(Published kind, string folder, Deployment deployment)
+        private readonly byte[] _event = Encoding.UTF8.GetBytes(
+            $"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nLambda-Runtime-Aws-Request-Id: 8476a536-e9f4-11e8-9739-2dfe598c3fcd\r\nLambda-Runtime-Deadline-Ms: {DateTimeOffset.UtcNow.AddHours(1).ToUnixTimeMilliseconds()}\r\n"
+            + $"Lambda-Runtime-Trace-Id: Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Parent=9a9197af755a6419;Sampled=1\r\nContent-Length: {Encoding.UTF8.GetByteCount(deployment.Event)}\r\n\r\n{deployment.Event}");
+
+        private bool _isAnswered; // and not yet told so
+
+        public static LambdaWay Start(Published kind, string folder, Deployment deployment)
         {
-            var api = await LambdaRuntimeApi.StartAsync();
-            return new LambdaWay(Run(kind, folder, deployment, ("AWS_LAMBDA_RUNTIME_API", api.Address)), api, kind, deployment);
+            using var listener = new TcpListener(IPAddress.Loopback, 0);
+            listener.Start();
+            var process = Run(kind, folder, deployment, ("AWS_LAMBDA_RUNTIME_API", $"{listener.LocalEndpoint}"));
+            return new LambdaWay(process, new Wire(listener.AcceptSocket()), kind, deployment);
         }
 
-        public override Task IdleAsync() => api.AskedAsync();
-
-        public override async Task PredictAsync(bool verify)
+        public override void AwaitIdle()
         {
-            var report = await api.InvokeAsync(deployment.Event);
-            if (verify) deployment.Verify(kind.Name, report);
+            if (_isAnswered) wire.Send("HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"u8);
+            wire.Receive();
+            if (!wire.Head.StartsWith("GET /2018-06-01/runtime/invocation/next ", StringComparison.Ordinal)) throw new BenchmarkException($"{kind.Name} asked {wire.Head}");
         }
 
-        public override async ValueTask DisposeAsync()
+        public override void Predict(bool verify)
         {
-            await base.DisposeAsync();
-            await api.DisposeAsync();
+            wire.Send(_event);
+            wire.Receive();
+            _isAnswered = true;
+            if (verify) deployment.Verify(kind.Name, new LambdaReport(wire.Head.Contains("/response ", StringComparison.Ordinal) ? "response" : "error", wire.Body.ToArray(), EmptyHeaders, EmptyHeaders));
+        }
+
+        public override void Dispose()
+        {
+            base.Dispose();
+            wire.Dispose();
+        }
+
+        private static Dictionary<string, string> EmptyHeaders => [];
+    }
+
+    private sealed class KestrelWay(Process process, Wire wire, Published kind, Deployment deployment) : Way("Kestrel", process)
+    {
+        private readonly byte[] _request = [.. Encoding.ASCII.GetBytes(
+            $"POST {Deployment.Route} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {deployment.Key}\r\nContent-Type: application/json\r\nContent-Length: {deployment.Body.Length}\r\n\r\n"), .. deployment.Body];
+
+        public static async Task<KestrelWay> StartAsync(Published kind, string folder, Deployment deployment)
+        {
+            using var free = new TcpListener(IPAddress.Loopback, 0);
+            free.Start();
+            var place = (IPEndPoint)free.LocalEndpoint;
+            free.Stop();
+            var process = Run(kind, folder, deployment, ("ASPNETCORE_URLS", $"http://{place}"));
+            Socket? socket = null;
+            await Eventually.HoldsAsync($"{kind.Name} listens", () =>
+            {
+                socket = new Socket(SocketType.Stream, ProtocolType.Tcp);
+                try
+                {
+                    socket.Connect(place);
+                    return Task.FromResult(true);
+                }
+                catch (SocketException)
+                {
+                    socket.Dispose();
+                    return Task.FromResult(false);
+                }
+            });
+            return new KestrelWay(process, new Wire(socket!), kind, deployment);
+        }
+
+        public override void Predict(bool verify)
+        {
+            wire.Send(_request);
+            wire.Receive();
+            if (!wire.Head.StartsWith("HTTP/1.1 200 ", StringComparison.Ordinal)) throw new BenchmarkException($"{kind.Name} answered {wire.Head}");
+            if (verify) deployment.Verify(kind.Name, wire.Body.ToArray());
+        }
+
+        public override void Dispose()
+        {
+            base.Dispose();
+            wire.Dispose();
         }
     }
 
-    private sealed class KestrelWay(Process process, HttpClient client, Published kind, Deployment deployment) : Way("Kestrel", process)
+    /// <summary>HTTP/1.1 messages with a length, over a socket that blocks: the least that the other side can be.</summary>
+    private sealed class Wire : IDisposable
     {
-        public static async Task<KestrelWay> StartAsync(Published kind, string folder, Deployment deployment)
+        private readonly Socket _socket;
+        private byte[] _buffer = new byte[1 << 16];
+        private int _head;
+        private int _length;
+
+        public Wire(Socket socket)
         {
-            using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
-            socket.Bind(new IPEndPoint(IPAddress.Loopback, 0));
-            var address = $"http://127.0.0.1:{((IPEndPoint)socket.LocalEndPoint!).Port}";
-            socket.Close();
-            var process = Run(kind, folder, deployment, ("ASPNETCORE_URLS", address));
-            var client = new HttpClient { BaseAddress = new Uri(address) };
-            client.DefaultRequestHeaders.Authorization = new AuthenticationHeaderValue("Bearer", deployment.Key);
-            await Eventually.HoldsAsync($"{kind.Name} listens", async () =>
+            _socket = socket;
+            _socket.NoDelay = true;
+            _socket.ReceiveTimeout = 60_000;
+        }
+
+        public string Head => Encoding.ASCII.GetString(_buffer, 0, _head);
+
+        public ReadOnlySpan<byte> Body => _buffer.AsSpan(_head, _length - _head);
+
+        public void Send(ReadOnlySpan<byte> message)
+        {
+            while (!message.IsEmpty) message = message[_socket.Send(message)..];
+        }
+
+        /// <summary>Receives one message; there is never more than one on its way.</summary>
+        public void Receive()
+        {
+            _head = _length = 0;
+            var whole = int.MaxValue;
+            while (_length < whole)
             {
-                try
-                {
-                    return (await client.GetAsync("/healthz")).IsSuccessStatusCode;
-                }
-                catch (HttpRequestException)
-                {
-                    return false;
-                }
-            });
-            return new KestrelWay(process, client, kind, deployment);
+                if (_length == _buffer.Length) Array.Resize(ref _buffer, 2 * _buffer.Length);
+                var count = _socket.Receive(_buffer.AsSpan(_length));
+                if (count == 0) throw new BenchmarkException("the other side has closed the connection");
+                _length += count;
+                if (_head != 0 || _buffer.AsSpan(0, _length).IndexOf("\r\n\r\n"u8) is not (>= 0 and var end)) continue;
+                _head = end + 4;
+                whole = _head + ContentLength(_buffer.AsSpan(0, _head));
+            }
         }
 
-        public override async Task PredictAsync(bool verify)
-        {
-            using var content = new ByteArrayContent(deployment.Body) { Headers = { ContentType = new MediaTypeHeaderValue("application/json") } };
-            using var response = await client.PostAsync(Deployment.Route, content);
-            var answer = await response.Content.ReadAsByteArrayAsync();
-            if (!response.IsSuccessStatusCode) throw new BenchmarkException($"{kind.Name} answered {(int)response.StatusCode}");
-            if (verify) deployment.Verify(kind.Name, answer);
-        }
+        public void Dispose() => _socket.Dispose();
 
-        public override async ValueTask DisposeAsync()
+        private static int ContentLength(ReadOnlySpan<byte> head)
         {
-            client.Dispose();
-            await base.DisposeAsync();
+            var name = "\r\nContent-Length: "u8;
+            var at = head.IndexOf(name);
+            return at >= 0 && Utf8Parser.TryParse(head[(at + name.Length)..], out int length, out _) ? length : 0;
         }
     }
 }

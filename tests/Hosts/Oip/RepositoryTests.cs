@@ -111,6 +111,9 @@ public sealed class RepositoryTests(RepositoryTests.Fixture fixture) : IClassFix
             Assert.Equal(3, stats.GetProperty("inference_stats").GetProperty(name).GetProperty("count").GetInt32());
             Assert.True(stats.GetProperty("inference_stats").GetProperty(name).GetProperty("ns").GetInt64() > 0, name);
         });
+        var batches = stats.GetProperty("batches");
+        Assert.Equal(3, batches.GetProperty("rows").EnumerateArray().Single(rows => rows.GetProperty("up_to").GetInt32() == 2).GetProperty("count").GetInt32());
+        Assert.Equal(3, batches.GetProperty("closed").EnumerateObject().Sum(reason => reason.Value.GetInt32()));
     }
 
     [Fact]

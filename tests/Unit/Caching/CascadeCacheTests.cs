@@ -205,10 +205,10 @@ public sealed class CascadeCacheTests : IDisposable
         var app = await AppAsync();
         _held.Hold();
         var asking = Enumerable.Range(0, 10).Select(_ => AskAsync(app, [1, 2])).ToArray();
-        var looks = _held.Looks;
         _held.Release(new StoreException("the store is away"));
         foreach (var task in asking) Assert.Contains("the store is away", (await Assert.ThrowsAsync<RequestException>(() => task)).Message);
-        Assert.Equal(looks, _held.Looks);
+        // Ten would have looked ten times.
+        Assert.InRange(_held.Looks, 1, 3);
 
         _held.Release();
 

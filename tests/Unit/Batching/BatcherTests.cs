@@ -1,0 +1,289 @@
+using System.Runtime.InteropServices;
+using Skiff.Batching;
+using Skiff.Models;
+using Skiff.Monitoring;
+using Skiff.Support;
+
+namespace Skiff.Unit.Batching;
+
+/// <summary>The batcher before real sessions: whatever shares a run, each gets what it would get alone.</summary>
+public sealed class BatcherTests : IDisposable
+{
+    private const int Width = 64;
+    private const int SlowRows = 60_000; // a tenth of a second, or more
+
+    private readonly List<ModelSession> _sessions = [];
+    private readonly ModelStatistics _statistics = new();
+
+    private static CancellationToken Cancellation => TestContext.Current.CancellationToken;
+
+    public void Dispose()
+    {
+        foreach (var session in _sessions) session.Leave();
+    }
+
+    [Fact]
+    public async Task RequestsOfAnyRowsInCompany_GetTheirOwn_AndShareRuns()
+    {
+        var batcher = Open(Doubling());
+
+        await AskFromAllSidesAsync(batcher, (random, ask) => ask(1 + random.Next(5), random), (x, y) => Assert.Equal(x.Select(value => 2 * value), y));
+
+        Assert.True(_statistics.BatchRequests.Counts().Skip(1).Sum() > 0, "no two requests ever shared a run");
+        Assert.Equal(0, batcher.QueuedRows);
+        Assert.Equal(0, batcher.Running);
+    }
+
+    [Fact]
+    public async Task ModelWhoseRowsLookAtEachOther_IsNeverGivenThoseOfOthers()
+    {
+        // The largest of all values, added to each.
+        var batcher = Open(new OnnxBuilder().Input("x", DataType.Fp32, -1, Width).Output("y", DataType.Fp32, -1, Width)
+            .Node("ReduceMax", ["x"], ["m"]).Node("Add", ["x", "m"], ["y"]).Build());
+
+        await AskFromAllSidesAsync(batcher, (random, ask) => ask(1 + random.Next(3), random), (x, y) => Assert.Equal(x.Select(value => value + x.Max()), y));
+    }
+
+    [Fact]
+    public async Task RequestThatFails_FailsAlone()
+    {
+        // Row i of a table, and there are two.
+        var model = new OnnxBuilder().Input("x", DataType.Int64, -1).Output("y", DataType.Fp32, -1, 2)
+            .Initializer("table", [10f, 11, 20, 21], 2, 2).Node("Gather", ["table", "x"], ["y"]).Build();
+        var batcher = Open(model);
+        var failed = 0;
+
+        await Task.WhenAll(Enumerable.Range(0, 8).Select(caller => Task.Run(
+            async () =>
+            {
+                for (var i = 0; i < 500; i++)
+                {
+                    var item = (caller + i) % 10 == 0 ? 7 : i % 2;
+                    var (buffer, input) = Tensor(DataType.Int64, [1], [(long)item]);
+                    try
+                    {
+                        using var outputs = await batcher.RunAsync(buffer, [input], long.MaxValue, null, Cancellation);
+                        Assert.Equal(item == 0 ? [10f, 11] : [20f, 21], outputs.Floats(0).ToArray());
+                    }
+                    catch (ModelFailedException)
+                    {
+                        Assert.Equal(7, item);
+                        Interlocked.Increment(ref failed);
+                    }
+                }
+            },
+            Cancellation)));
+
+        Assert.Equal(400, failed);
+    }
+
+    [Fact]
+    public async Task InputsOfOtherShapes_AreAnsweredInOtherRuns()
+    {
+        var batcher = Open(OnnxBuilder.Identity(DataType.Fp32, -1, -1));
+
+        await Task.WhenAll(Enumerable.Range(0, 8).Select(caller => Task.Run(
+            async () =>
+            {
+                for (var i = 0; i < 300; i++)
+                {
+                    var width = 1 + (caller + i) % 3;
+                    float[] values = [.. Enumerable.Range(0, 2 * width).Select(value => (float)(value + caller))];
+                    var (buffer, input) = Tensor(DataType.Fp32, [2, width], values);
+                    using var outputs = await batcher.RunAsync(buffer, [input], long.MaxValue, null, Cancellation);
+                    Assert.Equal([2, width], outputs.Shape(0));
+                    Assert.Equal(values, outputs.Floats(0).ToArray());
+                }
+            },
+            Cancellation)));
+    }
+
+    [Fact]
+    public async Task NearestDeadline_ComesFirst()
+    {
+        var batcher = Open(Doubling(), new BatchingOptions { Workers = 1, FixedRows = 1 });
+        var order = new List<string>();
+        using (await OccupyAsync(batcher))
+        {
+            var late = AskAsync("late", TimeSpan.FromHours(2));
+            var soon = AskAsync("soon", TimeSpan.FromHours(1));
+            var none = AskAsync("by the objective", null);
+            await Task.WhenAll(late, soon, none);
+        }
+
+        Assert.Equal(["by the objective", "soon", "late"], order);
+
+        async Task AskAsync(string name, TimeSpan? left)
+        {
+            var (buffer, input) = Row();
+            // An objective of a day leaves the order to the deadlines.
+            var objective = left is null ? TimeSpan.FromMinutes(1) : TimeSpan.FromDays(1);
+            (await batcher.RunAsync(buffer, [input], left is null ? long.MaxValue : In(left.Value), objective, Cancellation)).Dispose();
+            lock (order) order.Add(name);
+        }
+    }
+
+    [Fact]
+    public async Task WhatExpiresWhileItWaits_IsNotRun()
+    {
+        var batcher = Open(Doubling(), new BatchingOptions { Workers = 1 });
+        long before;
+        Task<ModelOutputs> expired;
+        using (await OccupyAsync(batcher))
+        {
+            before = _statistics.Executions;
+            var (buffer, input) = Row();
+            expired = batcher.RunAsync(buffer, [input], In(TimeSpan.FromMilliseconds(1)), null, Cancellation).AsTask();
+        }
+
+        Assert.Equal(Refusal.DeadlineExceeded, (await Assert.ThrowsAsync<RequestException>(() => expired)).Refusal);
+        Assert.InRange(_statistics.Executions - before, 0, 1); // the one that occupied it
+    }
+
+    [Fact]
+    public async Task WhatComesTooLate_IsRefusedAtOnce()
+    {
+        var batcher = Open(Doubling());
+        var (buffer, input) = Row();
+
+        var late = await Assert.ThrowsAsync<RequestException>(async () => await batcher.RunAsync(buffer, [input], In(TimeSpan.FromSeconds(-1)), null, Cancellation));
+
+        Assert.Equal(Refusal.DeadlineExceeded, late.Refusal);
+        Assert.Equal(0, _statistics.Executions);
+    }
+
+    [Fact]
+    public async Task RequestWhoseCallerHasGone_IsNotRun()
+    {
+        var batcher = Open(Doubling(), new BatchingOptions { Workers = 1 });
+        using var gone = new CancellationTokenSource();
+        Task<ModelOutputs> asked;
+        using (await OccupyAsync(batcher))
+        {
+            var (buffer, input) = Row();
+            asked = batcher.RunAsync(buffer, [input], long.MaxValue, null, gone.Token).AsTask();
+            await gone.CancelAsync();
+        }
+
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => asked);
+    }
+
+    [Fact]
+    public async Task MoreThanMayWait_AreRefused_AndTheOthersAnswered()
+    {
+        var batcher = Open(Doubling(), new BatchingOptions { Workers = 1, MostQueuedRows = 10 });
+        var waiting = new List<Task<ModelOutputs>>();
+        RequestException? refused = null;
+        using (await OccupyAsync(batcher))
+        {
+            while (refused is null && waiting.Count < 100)
+            {
+                var (buffer, input) = Row();
+                try
+                {
+                    waiting.Add(batcher.RunAsync(buffer, [input], long.MaxValue, null, Cancellation).AsTask());
+                }
+                catch (RequestException e)
+                {
+                    refused = e;
+                }
+            }
+        }
+
+        Assert.Equal(Refusal.Busy, refused?.Refusal);
+        Assert.Equal(11, waiting.Count);
+        foreach (var task in waiting) (await task).Dispose();
+    }
+
+    [Fact]
+    public async Task FixedRows_AreTheMostOfABatch()
+    {
+        var batcher = Open(Doubling(), new BatchingOptions { Workers = 1, FixedRows = 8 });
+        var waiting = new List<Task<ModelOutputs>>();
+        // Twice: what shares a run first is also run one by one.
+        for (var i = 0; i < 2; i++)
+        {
+            using (await OccupyAsync(batcher))
+            {
+                for (var j = 0; j < 20; j++)
+                {
+                    var (buffer, input) = Row();
+                    waiting.Add(batcher.RunAsync(buffer, [input], long.MaxValue, null, Cancellation).AsTask());
+                }
+            }
+            foreach (var task in waiting) (await task).Dispose();
+            waiting.Clear();
+        }
+
+        Assert.True(_statistics.Closed(BatchClosed.Full) >= 4, $"{_statistics.Closed(BatchClosed.Full)} full batches");
+        // Of 8 rows or fewer, but for those that occupied it.
+        Assert.Equal(0, _statistics.BatchRows.Counts()[4..^1].Sum());
+    }
+
+    private Batcher Open(byte[] model, BatchingOptions? options = null)
+    {
+        var session = ModelSession.Load(model, OnnxFile.Inspect(model, ModelLimits.Default));
+        _sessions.Add(session);
+        return new Batcher(session, options ?? new BatchingOptions(), _statistics, TimeProvider.System);
+    }
+
+    /// <summary>2x, by so many steps that many rows take their time.</summary>
+    private static byte[] Doubling()
+    {
+        const int steps = 24;
+        var model = new OnnxBuilder().Input("x", DataType.Fp32, -1, Width).Output("y", DataType.Fp32, -1, Width).Node("Add", ["x", "x"], ["t0"]);
+        for (var i = 0; i < steps; i++) model.Node("Neg", [$"t{i}"], [i == steps - 1 ? "y" : $"t{i + 1}"]);
+        return model.Build();
+    }
+
+    /// <summary>Lets many callers ask at once, each again and again.</summary>
+    private static async Task AskFromAllSidesAsync(Batcher batcher, Func<Random, Func<int, Random, Task>, Task> once, Action<float[], float[]> check)
+    {
+        await Task.WhenAll(Enumerable.Range(0, 32).Select(caller => Task.Run(
+            async () =>
+            {
+                var random = new Random(caller);
+                for (var i = 0; i < 200; i++) await once(random, AskAsync);
+            },
+            Cancellation)));
+
+        async Task AskAsync(int rows, Random random)
+        {
+            float[] x = [.. Enumerable.Range(0, rows * Width).Select(_ => (float)random.Next(1000))];
+            var (buffer, input) = Tensor(DataType.Fp32, [rows, Width], x);
+            using var outputs = await batcher.RunAsync(buffer, [input], long.MaxValue, null, Cancellation);
+            Assert.Equal([rows, Width], outputs.Shape(0));
+            check(x, outputs.Floats(0).ToArray());
+        }
+    }
+
+    /// <summary>Keeps the session busy with a request of many rows; disposing waits for it.</summary>
+    private async Task<IDisposable> OccupyAsync(Batcher batcher)
+    {
+        var (buffer, input) = Tensor(DataType.Fp32, [SlowRows, Width], new float[SlowRows * Width]);
+        var run = Task.Factory.StartNew(
+            () => batcher.RunAsync(buffer, [input], long.MaxValue, null, Cancellation).AsTask().GetAwaiter().GetResult().Dispose(), Cancellation, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+        await Eventually.HoldsAsync("the session is busy", () => Task.FromResult(batcher.Running > 0 || run.IsCompleted));
+        return new Busy(run);
+    }
+
+    private static (TensorBuffer Buffer, Tensor Input) Row() => Tensor(DataType.Fp32, [1, Width], new float[Width]);
+
+    private static (TensorBuffer Buffer, Tensor Input) Tensor<T>(DataType type, long[] shape, T[] values)
+        where T : unmanaged
+    {
+        var buffer = new TensorBuffer();
+        var bytes = MemoryMarshal.AsBytes(values.AsSpan());
+        var input = new Tensor { Name = "x", Type = type, Shape = shape, Length = bytes.Length };
+        input.Offset = buffer.Allocate(input.Length);
+        bytes.CopyTo(buffer.Span(input.Offset, input.Length));
+        return (buffer, input);
+    }
+
+    private static long In(TimeSpan time) => TimeProvider.System.GetTimestamp() + (long)(time.TotalSeconds * TimeProvider.System.TimestampFrequency);
+
+    private sealed class Busy(Task run) : IDisposable
+    {
+        public void Dispose() => run.Wait();
+    }
+}
