@@ -26,13 +26,14 @@ public sealed class FeedbackWorker(IFeedbackQueue queue, FeedbackLearner learner
             {
                 batch = await queue.ReceiveAsync(BatchSize, cancellation);
             }
-            catch (OperationCanceledException)
+            catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
             {
                 break;
             }
-            catch (StoreException e)
+            catch (Exception e)
             {
-                log.LogError("feedback can't be received: {Error}", e.Message);
+                // Whatever it is: a worker that ended here would leave feedback lying without anybody noticing.
+                log.LogError(e is StoreException ? null : e, "feedback can't be received: {Error}", e.Message);
                 await PauseAsync(ShortestPause, cancellation);
                 continue;
             }
