@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Net;
 using System.Runtime.InteropServices;
+using System.Security.Cryptography;
 using Amazon.Runtime;
 using Amazon.S3;
 using Amazon.S3.Model;
@@ -51,7 +52,7 @@ public sealed record S3Options
 public sealed class S3ObjectStore : IObjectStore, IDisposable
 {
     private const string WritesHeader = "x-amz-meta-skiff-writes";
-    private const int WritesKept = 64; // of 17 characters; S3 takes 2 KB of metadata
+    private const int WritesBytes = 1900; // 210 ids; S3 takes 2 KB of metadata
     private const int MostConflicts = 8;
     private static readonly TimeSpan ConnectTimeout = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan LongestPauses = TimeSpan.FromSeconds(5);
@@ -219,8 +220,13 @@ public sealed class S3ObjectStore : IObjectStore, IDisposable
     private async ValueTask<bool> WriteAsync(string key, ReadOnlyMemory<byte> content, string? expectedTag, CancellationToken cancellation)
     {
         var (etag, before) = SplitTag(expectedTag);
-        var id = Guid.NewGuid().ToString("n")[..16];
-        var writes = string.Join(',', before.Prepend(id).Take(WritesKept));
+        var id = Convert.ToBase64String(RandomNumberGenerator.GetBytes(6));
+        var writes = id;
+        foreach (var earlier in before)
+        {
+            if (writes.Length + 1 + earlier.Length > WritesBytes) break;
+            writes += "," + earlier;
+        }
         for (var conflicts = 1; ; conflicts++)
         {
             try
