@@ -20,13 +20,7 @@ public sealed class S3FaultTests(MotoServer moto) : IAsyncLifetime
     public ValueTask DisposeAsync() => _bucket.DisposeAsync();
 
     [Theory]
-    [InlineData(Fault.ServerError)]
-    [InlineData(Fault.SlowDown)]
-    [InlineData(Fault.Skew)]
-    [InlineData(Fault.Reset)]
-    [InlineData(Fault.LostAnswer)]
-    [InlineData(Fault.Truncate)]
-    [InlineData(Fault.Stall)]
+    [MemberData(nameof(Some.Faults), MemberType = typeof(Some))]
     public async Task EveryFirstAttemptFails_EverythingCompletes(Fault fault)
     {
         await using var proxy = await _bucket.ProxyAsync();

@@ -1,12 +1,16 @@
 using System.Runtime.InteropServices;
 using Skiff.Feedback;
 using Skiff.Personalization;
+using Skiff.Support;
 
 namespace Skiff.Stores;
 
 /// <summary>Feedback and heads of which only what a test is about matters.</summary>
 internal static class Some
 {
+    /// <summary>What can befall a request to a service that a repeat makes good.</summary>
+    public static TheoryData<Fault> Faults => [Fault.ServerError, Fault.SlowDown, Fault.Skew, Fault.Reset, Fault.LostAnswer, Fault.Truncate, Fault.Stall];
+
     public static FeedbackMessage Feedback(string id, string user = "u1") => new()
     {
         Tenant = "default",

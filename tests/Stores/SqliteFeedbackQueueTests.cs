@@ -1,5 +1,4 @@
 using System.Buffers.Binary;
-using Microsoft.Data.Sqlite;
 using Skiff.Embedded;
 using Skiff.Feedback;
 using Skiff.Store;
@@ -48,7 +47,7 @@ public sealed class SqliteFeedbackQueueTests : FeedbackQueueTests
         var before = CommitsIn(File + "-wal");
 
         Task[] sending;
-        using (var other = OpenSqlite())
+        using (var other = RawSqlite.Open(File))
         using (other.BeginTransaction())
         {
             // As long as somebody else holds the file nothing can be written: all of them queue up.
@@ -59,8 +58,8 @@ public sealed class SqliteFeedbackQueueTests : FeedbackQueueTests
 
         // The first may have started on its own; the rest share one.
         Assert.InRange(CommitsIn(File + "-wal") - before, 1, 2);
-        using var reading = OpenSqlite();
-        Assert.Equal(senders + 1L, Scalar(reading, "SELECT count(*) FROM messages"));
+        using var reading = RawSqlite.Open(File);
+        Assert.Equal(senders + 1L, reading.Scalar("SELECT count(*) FROM messages"));
         Assert.Equal(["first", .. Enumerable.Range(0, senders).Select(i => $"f{i}")], await ReceiveIdsAsync(queue, senders + 1));
     }
 
@@ -68,8 +67,8 @@ public sealed class SqliteFeedbackQueueTests : FeedbackQueueTests
     public async Task SecondMessageThatCannotBeWritten_TakesTheFirstWithIt()
     {
         await using var queue = new SqliteFeedbackQueue(File);
-        using var other = OpenSqlite();
-        Execute(other, """
+        using var other = RawSqlite.Open(File);
+        other.Execute("""
             CREATE TRIGGER full AFTER INSERT ON messages WHEN (SELECT count(*) FROM messages) >= 2
             BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END
             """);
@@ -77,9 +76,9 @@ public sealed class SqliteFeedbackQueueTests : FeedbackQueueTests
         var error = await Assert.ThrowsAsync<StoreException>(async () => await queue.SendAsync([Some.Feedback("f1"), Some.Feedback("f2")], Cancellation));
         Assert.Contains(File, error.Message);
         Assert.Contains("disk is full", error.Message);
-        Assert.Equal(0L, Scalar(other, "SELECT count(*) FROM messages"));
+        Assert.Equal(0L, other.Scalar("SELECT count(*) FROM messages"));
 
-        Execute(other, "DROP TRIGGER full");
+        other.Execute("DROP TRIGGER full");
         await queue.SendAsync([Some.Feedback("f3")], Cancellation);
         Assert.Equal(["f3"], await ReceiveIdsAsync(queue, 1));
     }
@@ -88,16 +87,16 @@ public sealed class SqliteFeedbackQueueTests : FeedbackQueueTests
     public async Task LockedDatabase_RefusesAndKeepsNothing()
     {
         await using var queue = new SqliteFeedbackQueue(File);
-        using var other = OpenSqlite();
-        Execute(other, "BEGIN EXCLUSIVE");
+        using var other = RawSqlite.Open(File);
+        other.Execute("BEGIN EXCLUSIVE");
 
         var sending = queue.SendAsync([Some.Feedback("f1")], Cancellation).AsTask();
         var error = await Assert.ThrowsAsync<StoreException>(() => sending.WaitAsync(TimeSpan.FromSeconds(15), Cancellation));
 
-        Execute(other, "ROLLBACK");
+        other.Execute("ROLLBACK");
         Assert.Contains(File, error.Message);
         Assert.Contains("locked", error.Message);
-        Assert.Equal(0L, Scalar(other, "SELECT count(*) FROM messages"));
+        Assert.Equal(0L, other.Scalar("SELECT count(*) FROM messages"));
         await queue.SendAsync([Some.Feedback("f2")], Cancellation);
         Assert.Equal(["f2"], await ReceiveIdsAsync(queue, 1));
     }
@@ -107,7 +106,7 @@ public sealed class SqliteFeedbackQueueTests : FeedbackQueueTests
     {
         await using var queue = new SqliteFeedbackQueue(File);
         await queue.SendAsync([Some.Feedback("f1")], Cancellation);
-        using (var other = OpenSqlite()) Execute(other, "INSERT INTO messages (body) VALUES (x'7b2c')");
+        using (var other = RawSqlite.Open(File)) other.Execute("INSERT INTO messages (body) VALUES (x'7b2c')");
         await queue.SendAsync([Some.Feedback("f2")], Cancellation);
 
         var ids = new List<string>();
@@ -182,26 +181,5 @@ public sealed class SqliteFeedbackQueueTests : FeedbackQueueTests
             if (BinaryPrimitives.ReadInt32BigEndian(frame.AsSpan(4)) != 0) commits++;
         }
         return commits;
-    }
-
-    private SqliteConnection OpenSqlite()
-    {
-        var connection = new SqliteConnection($"Data Source={File};Pooling=False");
-        connection.Open();
-        return connection;
-    }
-
-    private static void Execute(SqliteConnection connection, string sql)
-    {
-        using var command = connection.CreateCommand();
-        command.CommandText = sql;
-        command.ExecuteNonQuery();
-    }
-
-    private static object? Scalar(SqliteConnection connection, string sql)
-    {
-        using var command = connection.CreateCommand();
-        command.CommandText = sql;
-        return command.ExecuteScalar();
     }
 }

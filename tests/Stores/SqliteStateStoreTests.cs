@@ -1,5 +1,4 @@
 using System.Collections.Concurrent;
-using Microsoft.Data.Sqlite;
 using Skiff.Embedded;
 using Skiff.Personalization;
 using Skiff.Store;
@@ -29,8 +28,8 @@ public sealed class SqliteStateStoreTests : StateStoreTests, IDisposable
     {
         await CommitAsync(User, null, Some.Head(1), "f1");
         var before = (await Store.ReadHeadAsync(User, Cancellation))!;
-        using var other = OpenSqlite();
-        Execute(other, $"CREATE TRIGGER full AFTER {write} ON {table} BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END");
+        using var other = RawSqlite.Open(File);
+        other.Execute($"CREATE TRIGGER full AFTER {write} ON {table} BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END");
 
         // One user who is new and one who isn't: whatever is written first must go back too.
         var error = await Assert.ThrowsAsync<StoreException>(async () => await Store.CommitAsync(
@@ -45,7 +44,7 @@ public sealed class SqliteStateStoreTests : StateStoreTests, IDisposable
         Assert.Null(await Store.ReadHeadAsync(OtherUser, Cancellation));
         Assert.Equal(["f1"], await AcceptedAsync("f1", "f2", "f3"));
 
-        Execute(other, "DROP TRIGGER full");
+        other.Execute("DROP TRIGGER full");
         Assert.True(await CommitAsync(User, before.Weights.Tag, Some.Head(3), "f3"));
     }
 
@@ -53,7 +52,7 @@ public sealed class SqliteStateStoreTests : StateStoreTests, IDisposable
     public async Task HeadWithoutItsCovariance_IsAnError()
     {
         await CommitAsync(User, null, Some.Head(), "f1");
-        using (var other = OpenSqlite()) Execute(other, "DELETE FROM covariances");
+        using (var other = RawSqlite.Open(File)) other.Execute("DELETE FROM covariances");
 
         var error = await Assert.ThrowsAsync<StoreException>(async () => await Store.ReadHeadAsync(User, Cancellation));
 
@@ -95,19 +94,5 @@ public sealed class SqliteStateStoreTests : StateStoreTests, IDisposable
         var store = new SqliteStateStore(File);
         _opened.Add(store);
         return store;
-    }
-
-    private SqliteConnection OpenSqlite()
-    {
-        var connection = new SqliteConnection($"Data Source={File};Pooling=False");
-        connection.Open();
-        return connection;
-    }
-
-    private static void Execute(SqliteConnection connection, string sql)
-    {
-        using var command = connection.CreateCommand();
-        command.CommandText = sql;
-        command.ExecuteNonQuery();
     }
 }

@@ -100,13 +100,7 @@ public sealed class SqsFeedbackQueueTests(MotoServer moto) : FeedbackQueueTests,
     }
 
     [Theory]
-    [InlineData(Fault.ServerError)]
-    [InlineData(Fault.SlowDown)]
-    [InlineData(Fault.Skew)]
-    [InlineData(Fault.Reset)]
-    [InlineData(Fault.LostAnswer)]
-    [InlineData(Fault.Truncate)]
-    [InlineData(Fault.Stall)]
+    [MemberData(nameof(Some.Faults), MemberType = typeof(Some))]
     public async Task FirstAttemptFails_EveryMessageArrivesOnce(Fault fault)
     {
         await using var proxy = await FaultProxy.StartAsync(moto.Sqs!);
