@@ -12,8 +12,7 @@ using Skiff.Store;
 // Feedback: messages of the queue become heads. It serves no requests, so ASP.NET is left out.
 var lambda = LambdaOptions.Read(Environment.GetEnvironmentVariables())
     ?? throw new SettingException("AWS_LAMBDA_RUNTIME_API is missing: Feedback runs on Lambda only; elsewhere Serve learns from its own queue");
-using var logging = LoggerFactory.Create(builder => builder.AddSimpleConsole(console => console.SingleLine = true).SetMinimumLevel(LogLevel.Warning)
-    .AddFilter(typeof(FeedbackBatch).FullName, LogLevel.Information));
+using var logging = LoggerFactory.Create(builder => builder.AddConsoleLog().AddFilter(typeof(FeedbackBatch).FullName, LogLevel.Information));
 var (batch, apps) = await LambdaHosting.InitializeAsync(lambda, () => Task.FromResult(Build()));
 await LambdaHosting.RunSqsAsync(lambda, batch.HandleAsync, logging, CancellationToken.None, apps.SettleAsync);
 

@@ -12,7 +12,7 @@ await app.RunAsync();
 async Task<WebApplication> BuildAsync()
 {
     var settings = new SettingsReader(Environment.GetEnvironmentVariables(), AwsStores.CacheSetting, "SKIFF_PRELOAD", "SKIFF_RESPONSE_STREAMING");
-    var logging = LoggerFactory.Create(builder => builder.AddSimpleConsole(console => console.SingleLine = true).SetMinimumLevel(LogLevel.Warning));
+    var logging = LoggerFactory.Create(builder => builder.AddConsoleLog());
 
     // Whoever can reach a function is not this machine: there are no callers without a key, and every instance must open what another has sealed.
     if (settings.Keys.IsEmpty) throw new SettingException($"SKIFF_API_KEYS is missing: it takes {ApiKeys.Form}");

@@ -100,9 +100,7 @@ public sealed class Server : IAsyncDisposable
             kestrel.Limits.MaxRequestBodySize = settings.MaxBodyBytes;
         });
         builder.Logging.ClearProviders();
-        builder.Logging.AddSimpleConsole(console => console.SingleLine = true);
-        builder.Logging.SetMinimumLevel(LogLevel.Warning);
-        builder.Logging.AddFilter("Skiff", LogLevel.Information);
+        builder.Logging.AddConsoleLog().AddFilter("Skiff", LogLevel.Information);
         // A port in use is reported once, in one line, by whoever started us.
         builder.Logging.AddFilter("Microsoft.Extensions.Hosting.Internal.Host", LogLevel.None);
         return builder.Build();

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Text.Json;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
@@ -19,7 +20,8 @@ public sealed class AppEndpoints(Gateway gateway, AppHost apps, Predictor predic
         routes.MapPost("/apps/{app}/feedback", gateway.For(Scopes.Feedback, FeedbackAsync));
     }
 
-    private async Task PredictAsync(HttpContext http, Caller caller)
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
+    private async ValueTask PredictAsync(HttpContext http, Caller caller)
     {
         var arrived = time.GetTimestamp();
         var app = await FindAsync(http, caller);

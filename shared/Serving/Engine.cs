@@ -87,7 +87,7 @@ public sealed class Engine
     /// <summary>Every route, and the JSON errors for what has none.</summary>
     public void Map(WebApplication app)
     {
-        app.UseStatusCodePages(context => Gateway.NoRouteAsync(context.HttpContext));
+        app.Use(Gateway.OrNoRoute);
         _oip.Map(app);
         _appEndpoints.Map(app);
         _pages.Map(app);

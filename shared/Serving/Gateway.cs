@@ -1,6 +1,7 @@
 using System.Net;
 using System.Text.Json;
 using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Routing;
 using Microsoft.Extensions.Logging;
 using Skiff.Store;
 
@@ -28,6 +29,20 @@ public sealed class Gateway(ApiKeys keys, ILogger<Gateway> log)
         }
     };
 
+    /// <summary>The same for a handler that is called so often that its state is pooled.</summary>
+    public RequestDelegate For(Scopes scope, Func<HttpContext, Caller, ValueTask> handler) => async http =>
+    {
+        try
+        {
+            RefuseForeignPages(http.Request);
+            await handler(http, keys.Authorize(KeyOf(http.Request), scope));
+        }
+        catch (Exception e)
+        {
+            await FailAsync(http, e);
+        }
+    };
+
     /// <summary>A handler for everybody, key or not.</summary>
     public RequestDelegate Open(Func<HttpContext, Task> handler) => async http =>
     {
@@ -41,8 +56,17 @@ public sealed class Gateway(ApiKeys keys, ILogger<Gateway> log)
         }
     };
 
-    /// <summary>Answers that nothing stands at this address, or not under this method.</summary>
-    public static Task NoRouteAsync(HttpContext http)
+    /// <summary>Answers requests that no route takes; in the way of the others it leaves nothing.</summary>
+    public static RequestDelegate OrNoRoute(RequestDelegate next) => http => http.GetEndpoint() is RouteEndpoint ? next(http) : NoRouteAsync(http, next);
+
+    /// <summary>Answers that nothing stands at this address, or not under this method, which is what the router then says by the status alone.</summary>
+    private static async Task NoRouteAsync(HttpContext http, RequestDelegate next)
+    {
+        await next(http);
+        await NoRouteAsync(http);
+    }
+
+    private static Task NoRouteAsync(HttpContext http)
     {
         var request = http.Request;
         return http.Response.StatusCode == 405

@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Runtime.CompilerServices;
 using Skiff.Models;
 
 namespace Skiff.Serving;
@@ -21,6 +22,7 @@ public sealed class Inference(ModelHost models, TimeProvider time)
 {
     /// <param name="arrived">When the request arrived, a timestamp of the same <see cref="TimeProvider"/>: its timeout counts from there.</param>
     /// <exception cref="RequestException">The model can't be had, or the tensors aren't what it takes.</exception>
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder<>))]
     public async ValueTask<InferResult> InferAsync(string tenant, InferRequest request, long arrived, CancellationToken cancellation)
     {
         var lease = await models.AcquireAsync(tenant, request.Model, request.Version, cancellation);

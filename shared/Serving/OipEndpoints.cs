@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Runtime.CompilerServices;
 using System.Text.Json;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
@@ -36,7 +37,8 @@ public sealed class OipEndpoints(Gateway gateway, ModelHost models, bool hasRepo
         routes.MapGet("/v2/models/stats", gateway.For(Scopes.Predict, StatsAsync));
     }
 
-    private async Task InferAsync(HttpContext http, Caller caller)
+    [AsyncMethodBuilder(typeof(PoolingAsyncValueTaskMethodBuilder))]
+    private async ValueTask InferAsync(HttpContext http, Caller caller)
     {
         var arrived = time.GetTimestamp();
         using var exchange = Exchange.Rent();
