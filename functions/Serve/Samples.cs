@@ -13,13 +13,22 @@ public static class Samples
         ("fashion/fm_medA.onnx", "fm_medA"),
         ("fashion/fm_big.onnx", "fm_big"),
         ("fashion/fm_mlp.onnx", "fm_mlp"),
+        ("fashion/fm_exit1.onnx", "fm_exit1"),
+        ("fashion/fm_exit2.onnx", "fm_exit2"),
+        ("fashion/fm_exit3.onnx", "fm_exit3"),
         ("digits/digits-body-without-george.onnx", "digits_body"),
         ("digits/george-prior.json", "digits_prior"),
         ("films/mt_item_features.onnx", "mt_item_features"),
         ("films/mt_priors.json", "mt_priors"),
     ];
 
-    private static readonly string[] Apps = ["fashion", "digits", "films"];
+    private static readonly (string File, string Name)[] Apps =
+    [
+        ("fashion/app.json", "fashion"),
+        ("fashion/exits.json", "fashion-exits"),
+        ("digits/app.json", "digits"),
+        ("films/app.json", "films"),
+    ];
 
     /// <summary>Where the build puts them.</summary>
     public static string Folder => Path.Combine(AppContext.BaseDirectory, "samples");
@@ -31,15 +40,15 @@ public static class Samples
         {
             // Apps of the user's own: not an empty store. Else what is missing is added: it may be that the first start was cut short, or that another process is at it.
             var present = await store.NamesAsync(tenant, ArtifactKind.App, cancellation);
-            if (present.Except(Apps).Any()) continue;
+            if (present.Except(Apps.Select(app => app.Name)).Any()) continue;
             foreach (var (file, name) in Artifacts)
             {
                 var kind = file.EndsWith(".json", StringComparison.Ordinal) ? ArtifactKind.Prior : ArtifactKind.Model;
                 if (!await IsLiveAsync(kind, name)) await publisher.AddAsync(tenant, await File.ReadAllBytesAsync(Path.Combine(folder, file), cancellation), name, cancellation);
             }
-            foreach (var app in Apps)
+            foreach (var (file, name) in Apps)
             {
-                if (!await IsLiveAsync(ArtifactKind.App, app)) await publisher.AddAppAsync(tenant, await File.ReadAllBytesAsync(Path.Combine(folder, app, "app.json"), cancellation), cancellation);
+                if (!await IsLiveAsync(ArtifactKind.App, name)) await publisher.AddAppAsync(tenant, await File.ReadAllBytesAsync(Path.Combine(folder, file), cancellation), cancellation);
             }
 
             async Task<bool> IsLiveAsync(ArtifactKind kind, string name) => await store.ResolveAsync(tenant, kind, name, ModelStore.Live, cancellation) is not null;
@@ -52,7 +61,8 @@ public static class Samples
         var key = needsKey ? " -H \"Authorization: Bearer $KEY\"" : "";
         var body = app.Name switch
         {
-            "fashion" or "digits" => $"@{Relative(Path.Combine(Folder, app.Name, "request.json"))}",
+            "fashion" or "fashion-exits" => $"@{Relative(Path.Combine(Folder, "fashion", "request.json"))}",
+            "digits" => $"@{Relative(Path.Combine(Folder, "digits", "request.json"))}",
             "films" => """'{"user":"u1","input":[42]}'""",
             _ => null,
         };

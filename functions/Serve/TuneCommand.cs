@@ -66,8 +66,7 @@ internal static class TuneCommand
 
     private static async Task<int> RunAsync(Request request, CancellationToken cancellation)
     {
-        var (document, version) = await ReadAppAsync(request, cancellation);
-        var stages = document.Cascade;
+        var (document, stages, version) = await ReadAppAsync(request, cancellation);
         if (stages.Count == 0) throw new FormatException($"app '{document.Name}' has no cascade: there is nothing to tune");
         if (stages.Count == 1) throw new FormatException($"app '{document.Name}' has one stage, '{stages[0].Model}': there is nothing to tune; a cascade has cheaper stages before the heaviest");
         var paths = request.Data.SelectMany(LabelledRows.Find).ToArray();
@@ -83,15 +82,16 @@ internal static class TuneCommand
         try
         {
             foreach (var stage in stages) sessions.Add(await LoadAsync(request, stage.Model, cancellation));
-            var probabilities = sessions.Select((session, i) =>
+            var runs = new StageRuns(stages, sessions, rows);
+            var probabilities = stages.Select((stage, i) =>
             {
-                using var progress = new Progress(stages[i].Model, rows.Count);
-                return StageRuns.Probabilities(session, stages[i].Model, rows, document.Labels.Count, progress.Report, cancellation);
+                using var progress = new Progress(stage.Model, rows.Count);
+                return runs.Probabilities(i, document.Labels.Count, progress.Report, cancellation);
             }).ToArray();
             Console.Error.WriteLine($"timing {stages.Count} stages, one row at a time");
-            var microseconds = StageRuns.Microseconds(sessions, rows, TimedRuns, TimeProvider.System, cancellation);
+            var microseconds = runs.Microseconds(TimedRuns, TimeProvider.System, cancellation);
             Console.Error.WriteLine("testing thresholds");
-            var tuning = CascadeTuner.Run(new TuningRows(probabilities, rows.Labels, document.Labels.Count, microseconds), request.Options);
+            var tuning = CascadeTuner.Run(new TuningRows(probabilities, rows.Labels, document.Labels.Count, microseconds, new StageChain(stages)), request.Options);
 
             string[] models = [.. stages.Select(stage => stage.Model)];
             Console.WriteLine($"app {document.Name}, version {version}, on {string.Join(" and ", paths.Select(Path.GetFileName))}");
@@ -106,14 +106,14 @@ internal static class TuneCommand
         }
     }
 
-    private static async Task<(AppDocument Document, int Version)> ReadAppAsync(Request request, CancellationToken cancellation)
+    private static async Task<(AppDocument Document, IReadOnlyList<Stage> Stages, int Version)> ReadAppAsync(Request request, CancellationToken cancellation)
     {
         var version = await request.Store.ResolveAsync(request.Tenant, ArtifactKind.App, request.App, ModelStore.Live, cancellation)
             ?? throw new FormatException($"there is no app '{request.App}' in {request.Store.Location}: 'skiff app push FILE' publishes one, and the first 'skiff serve' the samples");
         var manifest = await request.Store.ManifestAsync(request.Tenant, ArtifactKind.App, request.App, version, cancellation)
             ?? throw new StoreException($"version {version} of app '{request.App}' is missing in {request.Store.Location}");
-        var (document, _) = await App.ReadAsync(request.Tenant, await request.Store.ContentAsync(request.Tenant, manifest, cancellation), request.Store, cancellation);
-        return (document, version);
+        var (document, _, stages) = await App.ReadAsync(request.Tenant, await request.Store.ContentAsync(request.Tenant, manifest, cancellation), request.Store, cancellation);
+        return (document, stages, version);
     }
 
     private static async Task<ModelSession> LoadAsync(Request request, string model, CancellationToken cancellation)

@@ -28,7 +28,8 @@ internal static class TuningReport
                 var says = k < chosen.Thresholds.Length ? Invariant($"answers from {Kind()} {chosen.Thresholds[k]}") : "answers the rest";
                 Line($"{(k == 0 ? "chosen" : ""),-11} {models[chosen.Path.Stages[k]].PadRight(width)}  {says,-32} asked about {100 * chosen.Reach[k],5:F1}% of the rows");
             }
-            foreach (var left in Enumerable.Range(0, models.Count).Except(chosen.Path.Stages)) Line($"{"",-11} {models[left].PadRight(width)}  left out");
+            foreach (var left in Enumerable.Range(0, models.Count).Except(chosen.Path.Stages))
+                Line($"{"",-11} {models[left].PadRight(width)}  {(tuning.Needed.Contains(left) ? "answers nothing, a later stage continues from it" : "left out")}");
             Line($"accuracy    {100 * chosen.Accuracy:F2}% against {100 * tuning.Accuracies[^1]:F2}% of {models[^1]} alone: {chosen.Drop.Lost} rows lost, {chosen.Drop.Won} won, {100 * chosen.Drop.Measured:F2} points down");
             var alone = 100 * chosen.Drop.Upper(1 - tuning.Options.Confidence);
             Line($"bound       less than {100 * tuning.Options.Epsilon:0.####} points down with confidence {tuning.Options.Confidence} (p = {chosen.PValue:F4}; at this point alone at most {alone:F2})");

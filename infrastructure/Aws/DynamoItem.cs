@@ -12,7 +12,7 @@ namespace Skiff.Aws;
 /// The items of the state table. A key's parts are length-prefixed, so no name can pass for two; the tenant comes first, so that a policy can fence it off.
 /// <code>
 /// pk                                      sk           what
-/// 7:default6:digits4:user2:u1             weights      what a prediction reads: version, features, prior, updates, offset, weights
+/// 7:default6:digits4:user2:u1             weights      what a prediction reads: version, features, prior, updates, offset, weights, policy
 /// 7:default6:digits4:user2:u1             covariance   version, covariance
 /// 7:default6:digits8:feedback32:&lt;hash&gt;    feedback     user, version, place, learnt, note, body, expires
 /// </code>
@@ -21,7 +21,7 @@ namespace Skiff.Aws;
 /// </summary>
 internal static class DynamoItem
 {
-    public const string Weights = "weights", Covariance = "covariance", Feedback = "feedback";
+    public const string Weights = "weights", Covariance = "covariance", Feedback = "feedback", Policy = "policy";
 
     /// <summary>The table's TTL attribute, in Unix seconds. The service deletes up to days later, which only means that a duplicate is noticed for longer.</summary>
     public const string Expires = "expires";
@@ -36,16 +36,21 @@ internal static class DynamoItem
 
     public static Dictionary<string, AttributeValue> Of(string pk, string sk) => new() { ["pk"] = new() { S = pk }, ["sk"] = new() { S = sk } };
 
-    public static Dictionary<string, AttributeValue> OfWeights(UserKey user, HeadWeights weights, long version) => new(Of(KeyOf(user), Weights))
+    public static Dictionary<string, AttributeValue> OfWeights(UserKey user, HeadWeights weights, long version)
     {
-        ["version"] = Number(version),
-        ["features"] = Number(weights.FeaturesVersion),
-        ["prior"] = Number(weights.PriorVersion),
-        ["updates"] = Number(weights.Updates),
-        // As text: the service's numbers are decimal and of a smaller range.
-        ["offset"] = new() { S = weights.Offset.ToString("R", CultureInfo.InvariantCulture) },
-        [Weights] = Floats(weights.Weights),
-    };
+        var item = new Dictionary<string, AttributeValue>(Of(KeyOf(user), Weights))
+        {
+            ["version"] = Number(version),
+            ["features"] = Number(weights.FeaturesVersion),
+            ["prior"] = Number(weights.PriorVersion),
+            ["updates"] = Number(weights.Updates),
+            // As text: the service's numbers are decimal and of a smaller range.
+            ["offset"] = new() { S = weights.Offset.ToString("R", CultureInfo.InvariantCulture) },
+        };
+        if (weights.Weights.Length > 0) item[Weights] = Floats(weights.Weights);
+        if (weights.Policy is { } policy) item[Policy] = new() { B = new MemoryStream(policy) };
+        return item;
+    }
 
     public static Dictionary<string, AttributeValue> OfCovariance(UserKey user, float[] covariance, long version) => new(Of(KeyOf(user), Covariance))
     {
@@ -75,7 +80,8 @@ internal static class DynamoItem
         PriorVersion = int.Parse(item["prior"].N, CultureInfo.InvariantCulture),
         Updates = long.Parse(item["updates"].N, CultureInfo.InvariantCulture),
         Offset = double.Parse(item["offset"].S, CultureInfo.InvariantCulture),
-        Weights = ReadFloats(item[Weights]),
+        Weights = item.TryGetValue(Weights, out var weights) ? ReadFloats(weights) : [],
+        Policy = item.TryGetValue(Policy, out var policy) ? policy.B.ToArray() : null,
     };
 
     public static float[] ReadFloats(AttributeValue value) => MemoryMarshal.Cast<byte, float>(value.B.ToArray()).ToArray();

@@ -77,6 +77,7 @@ public sealed class DynamoStateStore : IStateStore
             _calls.CountRead(response.ConsumedCapacity);
             var items = (response.Items ?? []).ToDictionary(item => item["sk"].S);
             if (!items.TryGetValue(DynamoItem.Weights, out var weights)) return null;
+            if (!weights.ContainsKey(DynamoItem.Weights)) return new HeadState(DynamoItem.ReadWeights(weights), []);
             var covariance = items.GetValueOrDefault(DynamoItem.Covariance);
             if (covariance?["version"].N == weights["version"].N) return new HeadState(DynamoItem.ReadWeights(weights), DynamoItem.ReadFloats(covariance[DynamoItem.Covariance]));
             if (attempt == _options.MostAttempts)
@@ -191,7 +192,7 @@ public sealed class DynamoStateStore : IStateStore
                 weights.ExpressionAttributeValues = new() { [":expected"] = DynamoItem.Number(expected) };
             }
             yield return weights;
-            yield return new Put { TableName = _table, Item = DynamoItem.OfCovariance(commit.User, head.Covariance, version) };
+            if (head.Covariance.Length > 0) yield return new Put { TableName = _table, Item = DynamoItem.OfCovariance(commit.User, head.Covariance, version) };
         }
         var expires = _time.GetUtcNow() + _options.FeedbackHorizon;
         for (var place = 0; place < commit.Accepted.Count; place++)

@@ -161,7 +161,7 @@ public sealed class SqsFeedbackQueue : IFeedbackQueue, IDisposable
             Id = $"{i}",
             MessageBody = Encoding.UTF8.GetString(message.Serialize()),
             // Feedback of nobody in particular has no order to keep, and one group for all of it would be a bottleneck.
-            MessageGroupId = message.User.Length == 0 ? once : HashOf(message.Tenant, message.App, message.User),
+            MessageGroupId = message.Owner.User.Length == 0 ? once : HashOf(message.Owner.Tenant, message.Owner.App, message.Owner.User),
             MessageDeduplicationId = once,
         };
     }

@@ -24,6 +24,9 @@ public sealed class SqliteStateStore : IStateStore, IDisposable
         CREATE TABLE IF NOT EXISTS covariances (
             tenant TEXT NOT NULL, app TEXT NOT NULL, user TEXT NOT NULL, covariance BLOB NOT NULL,
             PRIMARY KEY (tenant, app, user));
+        CREATE TABLE IF NOT EXISTS policies (
+            tenant TEXT NOT NULL, app TEXT NOT NULL, user TEXT NOT NULL, policy BLOB NOT NULL,
+            PRIMARY KEY (tenant, app, user)) WITHOUT ROWID;
         CREATE TABLE IF NOT EXISTS feedback (
             seq INTEGER PRIMARY KEY AUTOINCREMENT,
             tenant TEXT NOT NULL, app TEXT NOT NULL, user TEXT NOT NULL, id_hash BLOB NOT NULL,
@@ -137,6 +140,7 @@ public sealed class SqliteStateStore : IStateStore, IDisposable
         private readonly SqliteCommand _insertHead;
         private readonly SqliteCommand _updateHead;
         private readonly SqliteCommand _putCovariance;
+        private readonly SqliteCommand _putPolicy;
         private readonly SqliteCommand _insertFeedback;
 
         public Connection(string path)
@@ -144,7 +148,7 @@ public sealed class SqliteStateStore : IStateStore, IDisposable
             Sqlite = Database.Open(path, "NORMAL", Schema);
             const string key = "tenant = $tenant AND app = $app AND user = $user";
             _selectWeights = Database.Prepare(Sqlite,
-                $"SELECT tag, features_version, prior_version, updates, offset, weights FROM heads WHERE {key}", "$tenant", "$app", "$user");
+                $"SELECT tag, features_version, prior_version, updates, offset, weights, policy FROM heads LEFT JOIN policies USING (tenant, app, user) WHERE {key}", "$tenant", "$app", "$user");
             _selectCovariance = Database.Prepare(Sqlite, $"SELECT covariance FROM covariances WHERE {key}", "$tenant", "$app", "$user");
             _insertHead = Database.Prepare(Sqlite,
                 "INSERT INTO heads VALUES ($tenant, $app, $user, 1, $features, $prior, $updates, $offset, $weights) ON CONFLICT DO NOTHING",
@@ -155,6 +159,9 @@ public sealed class SqliteStateStore : IStateStore, IDisposable
             _putCovariance = Database.Prepare(Sqlite,
                 "INSERT INTO covariances VALUES ($tenant, $app, $user, $covariance) ON CONFLICT (tenant, app, user) DO UPDATE SET covariance = excluded.covariance",
                 "$tenant", "$app", "$user", "$covariance");
+            _putPolicy = Database.Prepare(Sqlite,
+                "INSERT INTO policies VALUES ($tenant, $app, $user, $policy) ON CONFLICT (tenant, app, user) DO UPDATE SET policy = excluded.policy",
+                "$tenant", "$app", "$user", "$policy");
             _insertFeedback = Database.Prepare(Sqlite,
                 "INSERT INTO feedback (tenant, app, user, id_hash, learnt, note, body) VALUES ($tenant, $app, $user, $hash, $learnt, $note, $body) ON CONFLICT DO NOTHING",
                 "$tenant", "$app", "$user", "$hash", "$learnt", "$note", "$body");
@@ -175,6 +182,7 @@ public sealed class SqliteStateStore : IStateStore, IDisposable
                 Updates = reader.GetInt64(3),
                 Offset = reader.GetDouble(4),
                 Weights = ToFloats(reader.GetFieldValue<byte[]>(5)),
+                Policy = reader.IsDBNull(6) ? null : reader.GetFieldValue<byte[]>(6),
             };
         }
 
@@ -185,6 +193,7 @@ public sealed class SqliteStateStore : IStateStore, IDisposable
             try
             {
                 if (ReadWeights(user) is not { } weights) return null;
+                if (weights.Weights.Length == 0) return new HeadState(weights, []);
                 var covariance = (byte[]?)_selectCovariance.Bind(user.Tenant, user.App, user.User).ExecuteScalar()
                     ?? throw new StoreException("a head without its covariance: the state database is damaged");
                 return new HeadState(weights, ToFloats(covariance));
@@ -206,7 +215,7 @@ public sealed class SqliteStateStore : IStateStore, IDisposable
 
         public void Dispose()
         {
-            foreach (var command in new[] { _selectWeights, _selectCovariance, _insertHead, _updateHead, _putCovariance, _insertFeedback, IsAccepted }) command.Dispose();
+            foreach (var command in new[] { _selectWeights, _selectCovariance, _insertHead, _updateHead, _putCovariance, _putPolicy, _insertFeedback, IsAccepted }) command.Dispose();
             Sqlite.Dispose();
         }
 
@@ -220,7 +229,8 @@ public sealed class SqliteStateStore : IStateStore, IDisposable
                 : _updateHead.Bind(tenant, app, user, weights.FeaturesVersion, weights.PriorVersion, weights.Updates, weights.Offset, ToBytes(weights.Weights),
                     long.Parse(commit.ExpectedTag, CultureInfo.InvariantCulture)).ExecuteNonQuery();
             if (written == 0) return false;
-            _putCovariance.Bind(tenant, app, user, ToBytes(head.Covariance)).ExecuteNonQuery();
+            if (head.Covariance.Length > 0) _putCovariance.Bind(tenant, app, user, ToBytes(head.Covariance)).ExecuteNonQuery();
+            if (weights.Policy is { } policy) _putPolicy.Bind(tenant, app, user, policy).ExecuteNonQuery();
             return true;
         }
 

@@ -1,4 +1,5 @@
 using Skiff.Cascades;
+using Skiff.Ensembles;
 using Skiff.Models;
 using Skiff.Personalization;
 using Skiff.Store;
@@ -10,16 +11,18 @@ public sealed class App
 {
     private readonly Dictionary<string, int> _labels;
 
-    private App(string tenant, Manifest manifest, AppDocument document, Head? head, Cascade? cascade)
+    private App(string tenant, Manifest manifest, AppDocument document, Head? head, Cascade? cascade, Ensemble? ensemble, TimeProvider time)
     {
         Tenant = tenant;
         Version = manifest.Version;
         Document = document;
         Head = head;
         Cascade = cascade;
+        Ensemble = ensemble;
         DataTypes.TryParse(document.Input.Type, out var type);
         InputType = type;
         RowElements = (int)Shapes.Count(document.Input.Shape);
+        Pressure = new Pressure(Math.Max(document.Cascade.Count - 1, 0), HasDefault, document.Objective, time);
         _labels = document.Labels.Select((label, index) => (label, index)).ToDictionary(pair => pair.label, pair => pair.index);
     }
 
@@ -33,10 +36,17 @@ public sealed class App
     public int RowElements { get; }
 
     public Cascade? Cascade { get; }
+    public Ensemble? Ensemble { get; }
     public Head? Head { get; }
 
+    /// <summary>How hard pressed it is here.</summary>
+    public Pressure Pressure { get; }
+
+    /// <summary>Whether it has an answer for those whom no model answers.</summary>
+    public bool HasDefault => Document.Default is not { Label: null, Output: null };
+
     /// <summary>Names of the models that its answers may need.</summary>
-    public IEnumerable<string> Models => Document.Cascade.Select(stage => stage.Model).Concat(Document.Head is { } head ? [head.Features] : []).Distinct();
+    public IEnumerable<string> Models => Global(Document).Concat(Document.Head is { } head ? [head.Features] : []).Distinct();
 
     /// <returns>The index of a label by its name, or -1.</returns>
     public int LabelIndex(string name) => _labels.GetValueOrDefault(name, -1);
@@ -45,29 +55,33 @@ public sealed class App
     /// <exception cref="FormatException">The document is invalid or does not fit its models.</exception>
     public static async Task<App> LoadAsync(string tenant, Manifest manifest, ModelStore store, ModelHost models, TimeProvider time, CancellationToken cancellation)
     {
-        var (document, head) = await ReadAsync(tenant, await store.ContentAsync(tenant, manifest, cancellation), store, cancellation);
-        var stages = document.Cascade.Select(stage => new Stage(stage.Model, stage.Gate)).ToList();
-        return new App(tenant, manifest, document, head, stages.Count == 0 ? null : new Cascade(stages, document.Labels.Count, document.Objective, models, time));
+        var (document, head, stages) = await ReadAsync(tenant, await store.ContentAsync(tenant, manifest, cancellation), store, cancellation);
+        return new App(tenant, manifest, document, head, stages.Count == 0 ? null : new Cascade(stages, document.Labels.Count, document.Objective, models, time),
+            document.Ensemble is null ? null : new Ensemble(document.Ensemble, document.Labels.Count, document.Objective, models, time), time);
     }
+
+    /// <summary>The models of the cascade or the ensemble, which answer everybody alike.</summary>
+    private static IEnumerable<string> Global(AppDocument document) => document.Ensemble?.Members ?? document.Cascade.Select(stage => stage.Model);
 
     /// <summary>Reads an app document and checks that its models are in the store, take its input and give what it needs.</summary>
     /// <exception cref="FormatException">The document is invalid or does not fit its models.</exception>
-    public static async Task<(AppDocument Document, Head? Head)> ReadAsync(string tenant, byte[] content, ModelStore store, CancellationToken cancellation)
+    public static async Task<(AppDocument Document, Head? Head, IReadOnlyList<Stage> Stages)> ReadAsync(string tenant, byte[] content, ModelStore store, CancellationToken cancellation)
     {
         var document = AppDocument.Parse(content);
         // All at once: a cold start waits for this.
-        var models = document.Cascade.Select(stage => LiveAsync(tenant, ArtifactKind.Model, stage.Model, store, cancellation)).ToArray();
+        var models = Global(document).Select(model => LiveAsync(tenant, ArtifactKind.Model, model, store, cancellation)).ToArray();
         var head = document.Head is null ? null : LoadHeadAsync(tenant, document, document.Head, store, cancellation);
         await Task.WhenAll([.. models, head ?? Task.CompletedTask]);
-        foreach (var (stage, found) in document.Cascade.Zip(models))
+        var manifests = await Task.WhenAll(models);
+        var stages = StageChain.Resolve(document, manifests);
+        foreach (var (name, model, continues) in Global(document).Zip(manifests, document.Ensemble is null ? stages.Select(stage => stage.From is not null) : manifests.Select(_ => false)))
         {
-            var model = await found;
-            CheckInput(document, model);
+            if (!continues) CheckInput(document, model);
             var classes = model.Outputs[0].Shape is { Length: 2 } shape ? shape[1] : -2;
             AppDocument.Require(model.Outputs[0].Type == DataType.Fp32 && (classes == document.Labels.Count || classes == -1),
-                $"the first output of model '{stage.Model}' is {model.Outputs[0]}; an app of {document.Labels.Count} labels needs FP32 [-1,{document.Labels.Count}]");
+                $"the first output of model '{name}' is {model.Outputs[0]}; an app of {document.Labels.Count} labels needs FP32 [-1,{document.Labels.Count}]");
         }
-        return (document, head is null ? null : await head);
+        return (document, head is null ? null : await head, stages);
     }
 
     private static async Task<Head> LoadHeadAsync(string tenant, AppDocument app, HeadDocument head, ModelStore store, CancellationToken cancellation)

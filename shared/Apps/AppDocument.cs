@@ -4,6 +4,7 @@ using System.Text.Json.Serialization;
 using Skiff.Caching;
 using Skiff.Cascades;
 using Skiff.Models;
+using Skiff.Selection;
 using Skiff.Store;
 
 namespace Skiff.Apps;
@@ -34,8 +35,11 @@ public sealed record AppDocument
 
     public DecisionStorage Decisions { get; set; } = DecisionStorage.Sealed;
 
-    /// <summary>From the cheapest to the heaviest; every stage but the last has a gate.</summary>
+    /// <summary>From the cheapest to the heaviest; every stage but the last has a gate, or is what a later one continues from.</summary>
     public IReadOnlyList<StageDocument> Cascade { get; set; } = [];
+
+    /// <summary>Models that answer together, in place of a cascade.</summary>
+    public EnsembleDocument? Ensemble { get; set; }
 
     public HeadDocument? Head { get; set; }
 
@@ -69,17 +73,20 @@ public sealed record AppDocument
         Require(Cascade.All(stage => stage is not null), "'cascade' has a null: it takes stages");
         Require(Labels.Distinct().Count() == Labels.Count, "'labels' names a class twice");
         Require(Default.Label is not { } label || (label >= 0 && label < Labels.Count), $"'default.label' is {Default.Label}: it takes null, or the index of one of the {Labels.Count} labels");
-        Require(Cascade.Count > 0 || Head is not null, "an app needs a 'cascade', a 'head', or both");
+        Require(Cascade.Count > 0 || Ensemble is not null || Head is not null, "an app needs a 'cascade', a 'head', or both; an 'ensemble' may stand in the cascade's place");
         Require(Decisions == DecisionStorage.Sealed, "'decisions' takes \"sealed\"");
         for (var i = 0; i < Cascade.Count; i++)
         {
             Names.Check("model", Cascade[i].Model);
             var isLast = i == Cascade.Count - 1;
-            Require(isLast || Cascade[i].Gate is not null, $"stage {i} of 'cascade' has no 'gate': every stage but the last needs one, or it would answer everything");
+            Require(i > 0 || Cascade[i].From is null, $"stage 0 of 'cascade' has 'from': there is no stage before it to continue from");
+            Require(Cascade[i].From is null or { Length: > 0 }, $"stage {i} of 'cascade' has an empty 'from': it takes the name of an earlier stage's output");
+            Require(isLast || Cascade[i].Gate is not null || Cascade.Skip(i + 1).Any(later => later.From is not null), $"stage {i} of 'cascade' has no 'gate': every stage but the last needs one, or it would answer everything");
             Require(!isLast || Cascade[i].Gate is null, "the last stage of 'cascade' has a 'gate': there is nobody left to ask");
             if (Cascade[i].Gate is { } gate) Validate(i, gate);
         }
         Require(Cascade.Count == 0 || Labels.Count > 1, "a 'cascade' needs 'labels', one for each of the model's scores");
+        Ensemble?.Validate(this);
         Head?.Validate(this);
         Cache.Validate(this);
     }
@@ -215,6 +222,11 @@ public enum Tier
 public sealed record StageDocument
 {
     public required string Model { get; init; }
+
+    /// <summary>The output of an earlier stage that this one continues from, by its name: of the nearest that gives it. Null for the app's input.</summary>
+    public string? From { get; set; }
+
+    /// <summary>None for the last stage, and for one that only computes what a later one continues from.</summary>
     public Gate? Gate { get; set; }
     public Tier Tier { get; set; }
 }
@@ -258,7 +270,8 @@ public sealed record HeadDocument
     UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow,
     RespectNullableAnnotations = true,
     UseStringEnumConverter = true,
-    Converters = [typeof(SnakeCaseEnum<GateOn>), typeof(SnakeCaseEnum<DecisionStorage>), typeof(SnakeCaseEnum<Tier>), typeof(SnakeCaseEnum<HeadKind>)])]
+    Converters = [typeof(SnakeCaseEnum<GateOn>), typeof(SnakeCaseEnum<DecisionStorage>), typeof(SnakeCaseEnum<Tier>), typeof(SnakeCaseEnum<HeadKind>),
+        typeof(SnakeCaseEnum<CombineBy>), typeof(SnakeCaseEnum<PolicyPer>), typeof(SnakeCaseEnum<PolicyKind>)])]
 [JsonSerializable(typeof(AppDocument))]
 [JsonSerializable(typeof(CacheObjectDocument))]
 internal sealed partial class AppJson : JsonSerializerContext;

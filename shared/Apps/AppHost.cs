@@ -22,6 +22,9 @@ public sealed class AppHost(ModelStore store, ModelHost models, TimeSpan aliasIn
 
     public Task<IReadOnlyList<string>> NamesAsync(string tenant, CancellationToken cancellation) => store.NamesAsync(tenant, ArtifactKind.App, cancellation);
 
+    /// <summary>A tenant's apps that have been asked for.</summary>
+    public IEnumerable<App> Loaded(string tenant) => from app in _apps where app.Key.Tenant == tenant orderby app.Key.Name select app.Value.App;
+
     /// <summary>Looks at every app's alias that is due.</summary>
     public Task RefreshDueAsync() => Task.WhenAll(
         from app in _apps

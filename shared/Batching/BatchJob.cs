@@ -25,16 +25,19 @@ internal sealed class BatchJob : IValueTaskSource<ModelOutputs>
     /// <summary>A timestamp after which nobody wants it; <see cref="long.MaxValue"/> for none.</summary>
     public long Deadline { get; private set; }
 
+    /// <summary>One of <see cref="Priorities"/>.</summary>
+    public int Priority { get; private set; }
+
     public TimeSpan Objective { get; private set; }
     public CancellationToken Cancellation { get; private set; }
 
     public ValueTask<ModelOutputs> Task => new(this, _source.Version);
 
-    public static BatchJob Rent(TensorBuffer buffer, Tensor[] inputs, int rows, long arrived, long deadline, TimeSpan objective, CancellationToken cancellation)
+    public static BatchJob Rent(TensorBuffer buffer, Tensor[] inputs, int rows, long arrived, Terms terms, TimeSpan objective, CancellationToken cancellation)
     {
         if (Pool.TryDequeue(out var job)) Interlocked.Decrement(ref _pooled);
         else job = new BatchJob();
-        (job.Buffer, job.Inputs, job.Rows, job.Arrived, job.Deadline, job.Objective, job.Cancellation) = (buffer, inputs, rows, arrived, deadline, objective, cancellation);
+        (job.Buffer, job.Inputs, job.Rows, job.Arrived, job.Deadline, job.Priority, job.Objective, job.Cancellation) = (buffer, inputs, rows, arrived, terms.Deadline, terms.Priority, objective, cancellation);
         return job;
     }
 

@@ -6,7 +6,8 @@ namespace Skiff.Batching;
 
 /// <summary>
 /// Stands before a session and lets requests that come together share its runs: rows of several requests, copied into one tensor, and the outputs given back as views. Nobody waits while the session
-/// is idle: who comes alone runs at once, on the thread that asked. Who comes in company waits for the run under way, nearest deadline first, and the next run takes all that fit.
+/// is idle: who comes alone runs at once, on the thread that asked. Who comes in company waits for the run under way, higher priorities and then nearest deadlines first, and the next run takes all that fit.
+/// Who would wait past the deadline is refused at once.
 /// </summary>
 /// <remarks>
 /// A run blocks its thread and callers are asynchronous, so on few cores a second request is often not seen before the first one is done. Therefore a session that lately had company
@@ -14,6 +15,8 @@ namespace Skiff.Batching;
 /// </remarks>
 public sealed class Batcher : IThreadPoolWorkItem
 {
+    private static readonly TimeSpan LongRun = TimeSpan.FromMilliseconds(5); // many times what waking a thread takes
+
     private readonly BatchingOptions _options;
     private readonly ModelStatistics _statistics;
     private readonly TimeProvider _time;
@@ -21,17 +24,18 @@ public sealed class Batcher : IThreadPoolWorkItem
     private readonly ConcurrentQueue<TensorBuffer> _buffers = new();
 
     private readonly Lock _lock = new();
-    private readonly PriorityQueue<BatchJob, long> _queue = new(); // this and the rest: guarded by _lock
+    private readonly WaitingLine _line = new(); // this and the rest: guarded by _lock
+    private readonly WaitEstimate _estimate = new();
     private readonly AdaptiveLimit _limit;
     private readonly WorkerTuner _tuner;
     private readonly RunTimes _times;
-    private int _queuedRows;
     private int _running;
     private int _scheduled;
     private bool _hadCompany;
     private bool _isIndependent; // whether a row's outputs were seen not to depend on the rows beside it
     private bool _isDependent;
     private long _lastEnd;
+    private bool _isLong;
 
     public Batcher(ModelSession session, BatchingOptions options, ModelStatistics statistics, TimeProvider time)
     {
@@ -45,7 +49,16 @@ public sealed class Batcher : IThreadPoolWorkItem
     public ModelSession Session { get; }
 
     /// <summary>Rows that wait now.</summary>
-    public int QueuedRows => Volatile.Read(ref _queuedRows);
+    public int QueuedRows => _line.Rows;
+
+    /// <summary>How long a row of normal priority that came now would wait and run.</summary>
+    public TimeSpan ExpectedWait
+    {
+        get
+        {
+            lock (_lock) return Expected(1, Priorities.Normal);
+        }
+    }
 
     /// <summary>Runs that are under way.</summary>
     public int Running => Volatile.Read(ref _running);
@@ -59,31 +72,46 @@ public sealed class Batcher : IThreadPoolWorkItem
     /// <summary>Runs the model on a request's rows, alone or with others'.</summary>
     /// <param name="buffer">Stays the batcher's until the task is done, whatever becomes of the caller.</param>
     /// <param name="inputs">All of the session's inputs, in order, of their types and shapes.</param>
-    /// <param name="deadline">A timestamp; what hasn't begun by then is refused. <see cref="long.MaxValue"/> for none.</param>
+    /// <param name="terms">What hasn't begun by the deadline is refused, and what can't be expected to be done by then, at once; of a lower priority it may also be refused later, when a higher one needs the place.</param>
     /// <param name="objective">Within which the caller would like its answer; null for the batcher's own.</param>
     /// <exception cref="ModelFailedException">The runtime failed on these rows.</exception>
     /// <exception cref="RequestException">The deadline has passed, or too many wait.</exception>
-    public ValueTask<ModelOutputs> RunAsync(TensorBuffer buffer, Tensor[] inputs, long deadline, TimeSpan? objective, CancellationToken cancellation)
+    public ValueTask<ModelOutputs> RunAsync(TensorBuffer buffer, Tensor[] inputs, Terms terms, TimeSpan? objective, CancellationToken cancellation)
     {
         var rows = RowsOf(inputs);
         var now = _time.GetTimestamp();
-        if (now > deadline) throw Late();
+        if (now > terms.Deadline)
+        {
+            _statistics.Expired();
+            throw Late();
+        }
         BatchJob job;
+        BatchJob? displaced = null;
         var schedules = false;
         lock (_lock)
         {
-            if (_times.IsBypassed || (_queue.Count == 0 && IsFree() && !ExpectsCompany()))
+            if (_times.IsBypassed || (_line.Count == 0 && IsFree() && !ExpectsCompany()))
             {
                 _running++;
                 goto alone;
             }
-            if (_queuedRows > _options.MostQueuedRows) throw Busy();
-            job = BatchJob.Rent(buffer, inputs, rows, now, deadline, objective ?? _options.Objective, cancellation);
+            if (IsHopeless(rows, now, terms, out var wait))
+            {
+                _statistics.Refused();
+                throw Busy($"a request would wait {wait.TotalMilliseconds:0.#} ms for this model, longer than it may; try again later");
+            }
+            if (_line.Rows > _options.MostQueuedRows && (displaced = _line.TakeBelow(terms.Priority)) is null)
+            {
+                _statistics.Refused();
+                throw Busy($"{_line.Rows} rows wait for this model already; try again later");
+            }
+            job = BatchJob.Rent(buffer, inputs, rows, now, terms, objective ?? _options.Objective, cancellation);
             Enqueue(job);
             schedules = Schedules();
         }
         var task = job.Task;
-        if (schedules) ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
+        if (schedules) Start();
+        if (displaced is not null) Displace(displaced);
         return task;
 
     alone:
@@ -126,9 +154,16 @@ public sealed class Batcher : IThreadPoolWorkItem
             Learn(batch, started, ended);
             more = Schedules();
         }
-        if (more) ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
+        if (more) Start();
         _statistics.Batched(batch.Jobs.Count, batch.Rows, batch.Closed);
         batch.Complete(failure);
+    }
+
+    /// <summary>Has a batch run: by the pool, or where runs take long by a thread that nobody else needs, so that slow models can't hold up the answers of others.</summary>
+    private void Start()
+    {
+        if (Volatile.Read(ref _isLong)) RunThreads.Queue(this);
+        else ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
     }
 
     private ModelOutputs RunAlone(TensorBuffer buffer, Tensor[] inputs, int rows, long started)
@@ -148,23 +183,26 @@ public sealed class Batcher : IThreadPoolWorkItem
             lock (_lock)
             {
                 _running--;
-                if (rows > 0) _times.Ran(rows, _time.GetElapsedTime(started).TotalMicroseconds);
+                var run = _time.GetElapsedTime(started);
+                _isLong = run >= LongRun;
+                _estimate.Ran(Math.Max(rows, 1), run.TotalMicroseconds);
+                if (rows > 0) _times.Ran(rows, run.TotalMicroseconds);
                 // Who came meanwhile is company.
                 schedules = Schedules();
             }
-            if (schedules) ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
+            if (schedules) Start();
         }
     }
 
     // While the lock is held
 
     /// <summary>Whether another batch may run now: beside others only when enough rows wait to make it worth while.</summary>
-    private bool IsFree() => _running + _scheduled == 0 || (_running + _scheduled < Workers && _queuedRows >= _times.WorthARun);
+    private bool IsFree() => _running + _scheduled == 0 || (_running + _scheduled < Workers && _line.Rows >= _times.WorthARun);
 
     /// <returns>Whether a batch is to be put into the pool; it counts as scheduled then.</returns>
     private bool Schedules()
     {
-        if (_queue.Count == 0 || !IsFree()) return false;
+        if (_line.Count == 0 || !IsFree()) return false;
         _scheduled++;
         return true;
     }
@@ -174,8 +212,18 @@ public sealed class Batcher : IThreadPoolWorkItem
     private void Enqueue(BatchJob job)
     {
         var due = Math.Min(job.Deadline, job.Arrived + (long)(job.Objective.TotalSeconds * _time.TimestampFrequency));
-        _queue.Enqueue(job, due);
-        _queuedRows += Math.Max(job.Rows, 1);
+        _line.Enqueue(job, due);
+    }
+
+    private TimeSpan Expected(int rows, int priority) => _estimate.Of(_line.RowsBefore(priority), rows, _running, Workers);
+
+    /// <summary>Whether a request would be done too late. Where nobody waits and nothing runs there is nothing to wait for: then it is tried, whatever earlier runs took.</summary>
+    private bool IsHopeless(int rows, long now, Terms terms, out TimeSpan wait)
+    {
+        wait = default;
+        if (_line.Count == 0 && _running == 0) return false;
+        wait = Expected(Math.Max(rows, 1), terms.Priority);
+        return wait > (terms.Deadline == long.MaxValue ? _options.MostWait : _time.GetElapsedTime(now, terms.Deadline));
     }
 
     /// <summary>Takes the most urgent request and whatever can run with it.</summary>
@@ -185,11 +233,12 @@ public sealed class Batcher : IThreadPoolWorkItem
         List<(BatchJob, long)>? others = null;
         var most = MostRows;
         batch.Closed = BatchClosed.Drained;
-        while (_queue.TryPeek(out var job, out var priority))
+        _line.TakeGone(IsGone, now, batch.Drop);
+        while (_line.TryPeek(out var job, out var due))
         {
             if (IsGone(job, now) is { } reason)
             {
-                Dequeue();
+                _line.Dequeue();
                 batch.Drop(job, reason);
                 continue;
             }
@@ -204,37 +253,35 @@ public sealed class Batcher : IThreadPoolWorkItem
                 {
                     batch.Closed = BatchClosed.Shape;
                     if (_isDependent || batch.Jobs[0].Rows < 0) break;
-                    (others ??= []).Add((job, priority));
-                    Dequeue();
+                    (others ??= []).Add((job, due));
+                    _line.Dequeue();
                     continue;
                 }
             }
-            Dequeue();
+            _line.Dequeue();
             batch.Add(job);
         }
-        foreach (var (job, priority) in others ?? [])
-        {
-            _queue.Enqueue(job, priority);
-            _queuedRows += Math.Max(job.Rows, 1);
-        }
+        foreach (var (job, due) in others ?? []) _line.Enqueue(job, due);
         // It is full, too, when it stopped just at the limit.
         if (batch.Closed == BatchClosed.Drained && batch.Rows >= most) batch.Closed = BatchClosed.Full;
-
-        void Dequeue() => _queuedRows -= Math.Max(_queue.Dequeue().Rows, 1);
     }
 
-    private static Exception? IsGone(BatchJob job, long now)
+    private Exception? IsGone(BatchJob job, long now)
     {
         if (job.Cancellation.IsCancellationRequested) return new OperationCanceledException(job.Cancellation);
-        return now > job.Deadline ? Late() : null;
+        if (now <= job.Deadline) return null;
+        _statistics.Expired();
+        return Late();
     }
 
     private static RequestException Late() => new(Refusal.DeadlineExceeded, "the deadline passed before the model ran");
 
     private void Learn(Batch batch, long started, long ended)
     {
-        _hadCompany = batch.Jobs.Count > 1 || _queue.Count > 0;
+        _hadCompany = batch.Jobs.Count > 1 || _line.Count > 0;
         var run = _time.GetElapsedTime(started, ended);
+        _estimate.Ran(batch.Rows, run.TotalMicroseconds);
+        _isLong = run >= LongRun;
         if (_options.FixedRows is null) _limit.Ran(batch.Closed == BatchClosed.Full, run, batch.Objective);
         if (_isIndependent) _times.Ran(batch.Rows, run.TotalMicroseconds);
         if (_hadCompany && _lastEnd != 0) _tuner.Saturated(batch.Rows, _time.GetElapsedTime(_lastEnd, ended).TotalSeconds);
@@ -243,6 +290,14 @@ public sealed class Batcher : IThreadPoolWorkItem
     }
 
     // Without the lock
+
+    /// <summary>Tells a request that one of higher priority has its place; elsewhere, since its next steps are not those of whoever came.</summary>
+    private void Displace(BatchJob job)
+    {
+        _statistics.Displaced();
+        var reason = Busy("a request of higher priority needed the place; try again later");
+        ThreadPool.UnsafeQueueUserWorkItem(static told => told.job.Fail(told.reason), (job, reason), preferLocal: false);
+    }
 
     private void Run(Batch batch, long started)
     {
@@ -278,6 +333,7 @@ public sealed class Batcher : IThreadPoolWorkItem
                 var outputs = Session.Run(job.Buffer, job.Inputs);
                 var ticks = _time.GetTimestamp() - started;
                 outputs.RunTime = TimeSpan.FromSeconds((double)ticks / _time.TimestampFrequency);
+                outputs.Waited = _time.GetElapsedTime(job.Arrived, started);
                 _statistics.Ran(Math.Max(job.Rows, 1), ticks);
                 batch.Answer(outputs);
             }
@@ -360,7 +416,9 @@ public sealed class Batcher : IThreadPoolWorkItem
         var first = 0;
         foreach (var view in outputs.Split(batch.Jobs.Count))
         {
-            var rows = batch.Jobs[batch.Answered].Rows;
+            var job = batch.Jobs[batch.Answered];
+            var rows = job.Rows;
+            view.Waited = _time.GetElapsedTime(job.Arrived, started);
             view.Take(first, rows, batch.Rows);
             view.RunTime = runTime * ((double)rows / batch.Rows);
             batch.Answer(view);
@@ -368,8 +426,7 @@ public sealed class Batcher : IThreadPoolWorkItem
         }
     }
 
-    private RequestException Busy() =>
-        new(Refusal.Busy, $"{_queuedRows} rows wait for this model already; try again later");
+    private static RequestException Busy(string message) => new(Refusal.Busy, message);
 
     /// <returns>The rows that all inputs agree on; -1 where they don't, or the model's requests can't share a run.</returns>
     private int RowsOf(Tensor[] inputs)

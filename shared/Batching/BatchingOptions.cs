@@ -12,8 +12,11 @@ public sealed record BatchingOptions
     /// <summary>No batch has more, unless one request does.</summary>
     public int MostRows { get; init; } = 256;
 
-    /// <summary>With so many waiting, a request is refused: what would come of it comes too late for anybody.</summary>
+    /// <summary>With so many waiting, a request is refused, or takes the place of one of lower priority. This bounds memory; what bounds the wait is each request's deadline.</summary>
     public int MostQueuedRows { get; init; } = 8192;
+
+    /// <summary>A request without a deadline is refused where it would wait longer.</summary>
+    public TimeSpan MostWait { get; init; } = TimeSpan.FromSeconds(10);
 
     /// <summary>How many batches run side by side; null for as many as are measured to do most (<see cref="WorkerTuner"/>).</summary>
     public int? Workers { get; init; }

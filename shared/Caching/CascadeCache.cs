@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using System.Runtime.ExceptionServices;
 using System.Runtime.InteropServices;
 using Skiff.Apps;
+using Skiff.Batching;
 using Skiff.Cascades;
 using Skiff.Models;
 using Skiff.Monitoring;
@@ -55,18 +56,18 @@ public sealed class CascadeCache(PredictionCache cache, ModelHost models, CacheS
     private readonly ConcurrentDictionary<(string Tenant, string App), Scopes> _apps = new();
 
     /// <param name="input">All rows, shape [N, …]; the buffer is extended by what the cascade needs.</param>
-    /// <param name="deadline">A timestamp after which no further stage is begun, and nobody else's run is waited for; what is kept is answered even then.</param>
+    /// <param name="terms">After the deadline no further stage is begun, and nobody else's run is waited for; what is kept is answered even then.</param>
     /// <param name="cancellation">Ends waiting. A run that others may have joined goes on to its end.</param>
     /// <exception cref="RequestException">The first stage can't run.</exception>
-    public ValueTask<CascadeAnswers> RunAsync(App app, Cascade cascade, TensorBuffer buffer, Tensor input, long deadline, CancellationToken cancellation)
+    public ValueTask<CascadeAnswers> RunAsync(App app, Cascade cascade, TensorBuffer buffer, Tensor input, Terms terms, CancellationToken cancellation)
     {
-        if (!cache.IsOn || !app.Document.Cache.IsOn) return RunAllAsync(app, cascade, buffer, input, deadline, cancellation);
-        if (!TryScope(app, out var scope)) return RunFirstAsync(app, cascade, buffer, input, deadline, cancellation);
-        return RunAsync(app, cascade, scope, buffer, input, deadline, cancellation);
+        if (!cache.IsOn || !app.Document.Cache.IsOn) return RunAllAsync(app, cascade, buffer, input, terms, cancellation);
+        if (!TryScope(app, out var scope)) return RunFirstAsync(app, cascade, buffer, input, terms, cancellation);
+        return RunAsync(app, cascade, scope, buffer, input, terms, cancellation);
     }
 
     /// <summary>Finds out what is live, so that all who ask until the models have run for the first time are of one scope, and join.</summary>
-    private async ValueTask<CascadeAnswers> RunFirstAsync(App app, Cascade cascade, TensorBuffer buffer, Tensor input, long deadline, CancellationToken cancellation)
+    private async ValueTask<CascadeAnswers> RunFirstAsync(App app, Cascade cascade, TensorBuffer buffer, Tensor input, Terms terms, CancellationToken cancellation)
     {
         foreach (var stage in app.Document.Cascade)
         {
@@ -81,29 +82,29 @@ public sealed class CascadeCache(PredictionCache cache, ModelHost models, CacheS
             }
         }
         TryScope(app, out var scope);
-        return await RunAsync(app, cascade, scope, buffer, input, deadline, cancellation);
+        return await RunAsync(app, cascade, scope, buffer, input, terms, cancellation);
     }
 
-    private ValueTask<CascadeAnswers> RunAsync(App app, Cascade cascade, CacheScope scope, TensorBuffer buffer, Tensor input, long deadline, CancellationToken cancellation)
+    private ValueTask<CascadeAnswers> RunAsync(App app, Cascade cascade, CacheScope scope, TensorBuffer buffer, Tensor input, Terms terms, CancellationToken cancellation)
     {
-        if (input.Shape[0] != 1) return RunCachedAsync(app, cascade, scope, null, buffer, input, deadline, cancellation);
+        if (input.Shape[0] != 1) return RunCachedAsync(app, cascade, scope, null, buffer, input, terms, cancellation);
         // The most frequent hit, of a single row, allocates its answer and nothing else.
         var key = RowKey.Of(scope, RowOf(buffer, input, 0));
-        if (!cache.TryGet(key, out var kept)) return RunCachedAsync(app, cascade, scope, key, buffer, input, deadline, cancellation);
+        if (!cache.TryGet(key, out var kept)) return RunCachedAsync(app, cascade, scope, key, buffer, input, terms, cancellation);
         scope.Statistics.Add(AnswerSource.Exact);
         var answer = (KeptAnswer)kept;
         return ValueTask.FromResult(new CascadeAnswers([answer.Answer], [new AnswerOrigin(AnswerSource.Exact, 0)], answer.Runs));
     }
 
-    private static async ValueTask<CascadeAnswers> RunAllAsync(App app, Cascade cascade, TensorBuffer buffer, Tensor input, long deadline, CancellationToken cancellation)
+    private static async ValueTask<CascadeAnswers> RunAllAsync(App app, Cascade cascade, TensorBuffer buffer, Tensor input, Terms terms, CancellationToken cancellation)
     {
-        var (answers, runs) = await cascade.RunAsync(app.Tenant, buffer, input, deadline, cancellation);
+        var (answers, runs) = await cascade.RunAsync(app.Tenant, buffer, input, terms, cancellation);
         return new CascadeAnswers(answers, null, runs);
     }
 
     /// <param name="first">The key of the only row, if it has been made; the row was then not kept a moment ago.</param>
     private async ValueTask<CascadeAnswers> RunCachedAsync(
-        App app, Cascade cascade, CacheScope scope, RowKey? first, TensorBuffer buffer, Tensor input, long deadline, CancellationToken cancellation)
+        App app, Cascade cascade, CacheScope scope, RowKey? first, TensorBuffer buffer, Tensor input, Terms terms, CancellationToken cancellation)
     {
         var answers = new StageAnswer[(int)input.Shape[0]];
         var origins = new AnswerOrigin[answers.Length];
@@ -131,7 +132,7 @@ public sealed class CascadeCache(PredictionCache cache, ModelHost models, CacheS
         // 3 What others run; after our own, which they may be waiting for.
         foreach (var flown in joined ?? [])
         {
-            var landing = await WaitAsync(flown.Flight, deadline, cancellation);
+            var landing = await WaitAsync(flown.Flight, terms.Deadline, cancellation);
             if (landing.Failure is { } failure) ExceptionDispatchInfo.Throw(failure);
             // Whoever led had less time than we may have.
             if (landing.Answer is { } answer && answer.Answer.CutShort != "deadline")
@@ -139,7 +140,7 @@ public sealed class CascadeCache(PredictionCache cache, ModelHost models, CacheS
                 origins[flown.Row] = new AnswerOrigin(AnswerSource.Joined, 0);
                 Take(flown.Row, answer);
             }
-            else if (time.GetTimestamp() < deadline) (alone ??= []).Add(flown);
+            else if (time.GetTimestamp() < terms.Deadline) (alone ??= []).Add(flown);
             else answers[flown.Row] = new StageAnswer { CutShort = "deadline" };
         }
         if (alone is not null) await FlyAsync(alone, cancellation);
@@ -156,7 +157,7 @@ public sealed class CascadeCache(PredictionCache cache, ModelHost models, CacheS
         async ValueTask FlyAsync(List<Flown> rows, CancellationToken cancelled)
         {
             var tensor = rows.Count == answers.Length ? input : Cascade.Gather(buffer, input, [.. rows.Select(flown => flown.Row)]);
-            var (computed, runs) = await cascade.RunAsync(app.Tenant, buffer, tensor, deadline, cancelled);
+            var (computed, runs) = await cascade.RunAsync(app.Tenant, buffer, tensor, terms, cancelled);
             // As the versions are now: one may have been swapped meanwhile, or loaded for the first time.
             var after = ScopeOf(app);
             for (var i = 0; i < rows.Count; i++)

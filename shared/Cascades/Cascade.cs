@@ -1,14 +1,19 @@
 using System.Numerics.Tensors;
+using Skiff.Batching;
 using Skiff.Models;
 using Tensor = Skiff.Models.Tensor;
 
 namespace Skiff.Cascades;
 
-/// <summary>A stage: a model, and the gate that lets its answers out. The last stage needs none.</summary>
-public sealed record Stage(string Model, Gate? Gate);
+/// <summary>A stage: a model, and the gate that lets its answers out. Without one the last stage answers all, and any other nothing: it computes what a later one continues from.</summary>
+/// <param name="From">What it takes; null for the app's input.</param>
+public sealed record Stage(string Model, Gate? Gate, StageOutput? From = null);
+
+/// <summary>An output of an earlier stage.</summary>
+public readonly record struct StageOutput(int Stage, string Name);
 
 /// <summary>What a cascade says about one row.</summary>
-public sealed class StageAnswer
+public class StageAnswer
 {
     /// <summary>Index of the stage that answered; -1 when none did in time.</summary>
     public int Stage { get; set; } = -1;
@@ -35,26 +40,33 @@ public sealed class Cascade(IReadOnlyList<Stage> stages, int classes, TimeSpan o
     private readonly TimeSpan _stageObjective = objective / stages.Count;
 
     /// <param name="input">All rows, shape [N, …]; the buffer is extended by what later stages need.</param>
-    /// <param name="deadline">A timestamp after which no further stage is begun; <see cref="long.MaxValue"/> for none.</param>
+    /// <param name="terms">After the deadline no further stage is begun; under pressure gates are lower than the app has them, and what leaves by that is marked <c>busy</c>.</param>
     /// <returns>An answer for each row, in order, and what ran.</returns>
     /// <exception cref="RequestException">The first stage can't run.</exception>
     public async ValueTask<(StageAnswer[] Answers, List<StageRun> Runs)> RunAsync(
-        string tenant, TensorBuffer buffer, Tensor input, long deadline, CancellationToken cancellation)
+        string tenant, TensorBuffer buffer, Tensor input, Terms terms, CancellationToken cancellation)
     {
         var rows = (int)input.Shape[0];
         var answers = new StageAnswer[rows];
         for (var i = 0; i < rows; i++) answers[i] = new StageAnswer();
         var runs = new List<StageRun>(stages.Count);
         var open = Enumerable.Range(0, rows).ToArray();
+        var pressure = terms.Pressure?.For(terms.Priority) ?? 0;
+        var waited = TimeSpan.Zero;
+        var gaveUp = false;
+        var inputs = new StageInputs(stages, buffer, input);
         for (var stage = 0; stage < stages.Count && open.Length > 0; stage++)
         {
-            var cut = time.GetTimestamp() >= deadline ? "deadline" : null;
+            var cut = time.GetTimestamp() >= terms.Deadline ? "deadline" : null;
             if (cut is null)
             {
                 try
                 {
                     using var lease = await models.AcquireAsync(tenant, stages[stage].Model, null, cancellation);
-                    open = await RunStageAsync(stage, lease, buffer, stage == 0 ? input : Gather(buffer, input, open), open, answers, runs, deadline, cancellation);
+                    var run = await RunStageAsync(stage, lease, inputs, open, answers, terms, pressure, cancellation);
+                    runs.Add(run.Ran);
+                    waited += run.Waited;
+                    open = run.Open;
                     continue;
                 }
                 catch (RequestException e) when (Reason(stage, e.Refusal) is { } reason)
@@ -62,9 +74,12 @@ public sealed class Cascade(IReadOnlyList<Stage> stages, int classes, TimeSpan o
                     cut = reason;
                 }
             }
+            gaveUp = cut != "unavailable";
             foreach (var row in open) answers[row].CutShort = cut;
             break;
         }
+        if (gaveUp) terms.Pressure?.GaveUp();
+        else terms.Pressure?.Waited(waited);
         return (answers, runs);
     }
 
@@ -77,17 +92,21 @@ public sealed class Cascade(IReadOnlyList<Stage> stages, int classes, TimeSpan o
         _ => null,
     };
 
-    /// <returns>The rows that the stage would not answer.</returns>
-    private async ValueTask<int[]> RunStageAsync(
-        int stage, ModelLease lease, TensorBuffer buffer, Tensor input, int[] rows, StageAnswer[] answers, List<StageRun> runs, long deadline, CancellationToken cancellation)
+    /// <returns>The rows that the stage would not answer, what ran, and how long that stood in line.</returns>
+    private async ValueTask<(int[] Open, StageRun Ran, TimeSpan Waited)> RunStageAsync(
+        int stage, ModelLease lease, StageInputs inputs, int[] rows, StageAnswer[] answers, Terms terms, double pressure, CancellationToken cancellation)
     {
+        var input = inputs.Of(stage, lease, rows);
         lease.RequireFit(input, -1);
-        using var outputs = await RunModelAsync(lease, buffer, input, deadline, cancellation);
-        runs.Add(new StageRun(stage, lease.Manifest.Version, rows.Length, outputs.RunTime));
-        return Decide(stage, lease, outputs, rows, answers);
+        using var outputs = await RunModelAsync(lease, inputs.Buffer, input, terms, cancellation);
+        var ran = new StageRun(stage, lease.Manifest.Version, rows.Length, outputs.RunTime);
+        var open = Decide(stage, lease, outputs, rows, answers, terms.Pressure?.Lowers(pressure, stage) ?? 0);
+        inputs.Keep(stage, lease, outputs, rows, open);
+        return (open, ran, outputs.Waited);
     }
 
-    private int[] Decide(int stage, ModelLease lease, ModelOutputs outputs, int[] rows, StageAnswer[] answers)
+    /// <param name="lowered">The gate, from 0 to 1.</param>
+    private int[] Decide(int stage, ModelLease lease, ModelOutputs outputs, int[] rows, StageAnswer[] answers, double lowered)
     {
         var scores = outputs.Floats(0);
         // Said here and not before the run, because a model may leave the number of its classes open.
@@ -101,8 +120,11 @@ public sealed class Cascade(IReadOnlyList<Stage> stages, int classes, TimeSpan o
             if (answer.Probabilities.Length != classes) answer.Probabilities = new float[classes];
             Softmax(scores.Slice(i * classes, classes), answer.Probabilities);
             var gate = stages[stage].Gate;
-            answer.Confidences.Add(gate?.Confidence(answer.Probabilities) ?? TensorPrimitives.Max<float>(answer.Probabilities));
-            if (!isLast && gate is not null && !gate.Answers(answer.Probabilities)) unsure.Add(rows[i]);
+            var confidence = gate?.Confidence(answer.Probabilities) ?? TensorPrimitives.Max<float>(answer.Probabilities);
+            answer.Confidences.Add(confidence);
+            if (isLast || confidence >= gate?.At) continue;
+            if (lowered > 0 && confidence >= gate?.At * (1 - lowered)) answer.CutShort = "busy";
+            else unsure.Add(rows[i]);
         }
         return [.. unsure];
     }
@@ -115,11 +137,11 @@ public sealed class Cascade(IReadOnlyList<Stage> stages, int classes, TimeSpan o
         TensorPrimitives.SoftMax<float>(probabilities, probabilities);
     }
 
-    private async ValueTask<ModelOutputs> RunModelAsync(ModelLease lease, TensorBuffer buffer, Tensor input, long deadline, CancellationToken cancellation)
+    private async ValueTask<ModelOutputs> RunModelAsync(ModelLease lease, TensorBuffer buffer, Tensor input, Terms terms, CancellationToken cancellation)
     {
         try
         {
-            return await lease.RunAsync(buffer, [input], deadline, _stageObjective, cancellation);
+            return await lease.RunAsync(buffer, [input], terms, _stageObjective, cancellation);
         }
         catch (ModelFailedException e)
         {

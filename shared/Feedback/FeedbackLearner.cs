@@ -19,17 +19,15 @@ public sealed class FeedbackLearner(AppHost apps, IStateStore state, FeedbackSta
     public async Task LearnAsync(IReadOnlyList<FeedbackMessage> messages, CancellationToken cancellation)
     {
         // What of a user doesn't fit one commit is learnt in later rounds, each on the head that the one before made.
-        var rounds = messages.GroupBy(UserOf)
+        var rounds = messages.GroupBy(message => message.Owner)
             .SelectMany(user => user.Chunk(state.MostPerCommit).Select((chunk, round) => (Chunk: chunk, Round: round)))
             .GroupBy(part => part.Round, part => part.Chunk);
         foreach (var round in rounds) await LearnRoundAsync(round.SelectMany(chunk => chunk), cancellation);
     }
 
-    private static UserKey UserOf(FeedbackMessage message) => new(message.Tenant, message.App, message.User);
-
     private async Task LearnRoundAsync(IEnumerable<FeedbackMessage> messages, CancellationToken cancellation)
     {
-        IReadOnlyList<IGrouping<UserKey, FeedbackMessage>> open = [.. messages.GroupBy(UserOf)];
+        IReadOnlyList<IGrouping<UserKey, FeedbackMessage>> open = [.. messages.GroupBy(message => message.Owner)];
         for (var attempt = 1; open.Count > 0; attempt++)
         {
             if (attempt > MostAttempts) throw new Store.StoreException($"the heads of {open.Count} users were changed by others {MostAttempts} times in a row");
@@ -73,29 +71,39 @@ public sealed class FeedbackLearner(AppHost apps, IStateStore state, FeedbackSta
 
     private async Task<UserCommit> ApplyAsync(UserKey user, List<FeedbackMessage> messages, CancellationToken cancellation)
     {
-        var (head, reason) = await FindHeadAsync(user, cancellation);
-        if (head is null)
+        var (app, reason) = await FindAppAsync(user, messages[0].App, cancellation);
+        var head = messages[0].Context is null ? app?.Head : null;
+        var policy = app?.Ensemble?.Policy is { } found && found.Per == (messages[0].Context is null ? PolicyPer.User : PolicyPer.Context) ? found : null;
+        if (head is null && policy is null)
         {
-            return new UserCommit { User = user, ExpectedTag = null, Head = null, Accepted = [.. messages.Select(message => new AcceptedFeedback(message, false, reason))] };
+            return new UserCommit { User = user, ExpectedTag = null, Head = null, Accepted = [.. messages.Select(message => new AcceptedFeedback(message, false, reason ?? "no head"))] };
         }
         var current = await state.ReadHeadAsync(user, cancellation);
-        var learning = new Learning(head, current, messages[0].FeaturesVersion);
-        var accepted = messages.Select(message => learning.Apply(message)).ToList();
-        return new UserCommit { User = user, ExpectedTag = current?.Weights.Tag, Head = learning.Result(), Accepted = accepted };
+        var learning = head is null ? null : new Learning(head, current is { Weights.Weights.Length: > 0 } ? current : null, messages[0].FeaturesVersion);
+        var choosing = policy is null ? null : new PolicyLearning(policy, current?.Weights.Policy);
+        var accepted = messages.Select(message => (learning?.Apply(message), choosing?.Apply(message)) switch
+        {
+            ({ } one, null) => one,
+            (null, { } other) => other,
+            // Both: the note says what was not learnt.
+            var (one, other) => new AcceptedFeedback(message, one!.Learnt || other!.Learnt, one.Note ?? other!.Note),
+        }).ToList();
+        var result = learning?.Result() ?? (choosing is { HasLearnt: true } ? current ?? PolicyLearning.Nothing : null);
+        if (result is not null) result = result with { Weights = result.Weights with { Policy = choosing?.Result ?? current?.Weights.Policy } };
+        return new UserCommit { User = user, ExpectedTag = current?.Weights.Tag, Head = result, Accepted = accepted };
     }
 
-    private async Task<(Head? Head, string? Reason)> FindHeadAsync(UserKey user, CancellationToken cancellation)
+    private async Task<(App? App, string? Reason)> FindAppAsync(UserKey user, string name, CancellationToken cancellation)
     {
         if (user.User.Length == 0) return (null, "no user");
         try
         {
-            var app = await apps.GetAsync(user.Tenant, user.App, cancellation);
-            return (app.Head, app.Head is null ? "no head" : null);
+            return (await apps.GetAsync(user.Tenant, name, cancellation), null);
         }
         catch (RequestException e)
         {
             // The feedback was accepted, so it is kept; a replay learns it when the app is back.
-            log.LogWarning("feedback for app {App} of tenant {Tenant} is kept and not learnt: {Error}", user.App, user.Tenant, e.Message);
+            log.LogWarning("feedback for app {App} of tenant {Tenant} is kept and not learnt: {Error}", name, user.Tenant, e.Message);
             return (null, "no app");
         }
     }

@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using Skiff.Personalization;
 
 namespace Skiff.Feedback;
 
@@ -12,6 +13,9 @@ public sealed record FeedbackMessage
 
     /// <summary>Empty when the decision was nobody's in particular.</summary>
     public required string User { get; init; }
+
+    /// <summary>Of a policy that goes by contexts: then it is learnt there, and the message names no user.</summary>
+    public string? Context { get; init; }
 
     /// <summary>Counts once for an app, whatever comes under it a second time.</summary>
     public required string FeedbackId { get; init; }
@@ -34,7 +38,17 @@ public sealed record FeedbackMessage
     /// <summary>What the global models said, K little-endian float32; empty for nothing, that is zeros.</summary>
     public byte[] Base { get; init; } = [];
 
+    /// <summary>What an ensemble's members said, as its policy keeps it; null without a policy.</summary>
+    public byte[]? Members { get; init; }
+
+    /// <summary>The probability with which the policy chose the member that answered.</summary>
+    public double? Propensity { get; init; }
+
     public required DateTimeOffset At { get; init; }
+
+    /// <summary>Whose state it changes.</summary>
+    [JsonIgnore]
+    public UserKey Owner => Context is { } context ? UserKey.OfContext(Tenant, App, context) : new UserKey(Tenant, App, User);
 
     [JsonIgnore]
     public ReadOnlySpan<float> FeatureValues => MemoryMarshal.Cast<byte, float>(Features);

@@ -13,7 +13,7 @@ public sealed class PendingFeedback
 
     public void Add(FeedbackMessage message)
     {
-        var user = UserOf(message);
+        var user = message.Owner;
         while (true)
         {
             var entry = _users.GetOrAdd(user, _ => new Entry());
@@ -29,7 +29,7 @@ public sealed class PendingFeedback
     /// <summary>A message that was not added, left over from an earlier process, ends nobody's wait.</summary>
     public void Remove(FeedbackMessage message)
     {
-        var user = UserOf(message);
+        var user = message.Owner;
         if (!_users.TryGetValue(user, out var entry)) return;
         lock (entry)
         {
@@ -56,8 +56,6 @@ public sealed class PendingFeedback
             // The answer is then a little behind, which is better than late.
         }
     }
-
-    private static UserKey UserOf(FeedbackMessage message) => new(message.Tenant, message.App, message.User);
 
     private sealed class Entry
     {

@@ -29,8 +29,8 @@ public readonly struct ModelLease(ModelVersion version, Batcher batcher) : IDisp
     public ModelStatistics Statistics => version.Statistics;
 
     /// <inheritdoc cref="Batcher.RunAsync"/>
-    public ValueTask<ModelOutputs> RunAsync(TensorBuffer buffer, Tensor[] inputs, long deadline, TimeSpan? objective, CancellationToken cancellation) =>
-        batcher.RunAsync(buffer, inputs, deadline, objective, cancellation);
+    public ValueTask<ModelOutputs> RunAsync(TensorBuffer buffer, Tensor[] inputs, Terms terms, TimeSpan? objective, CancellationToken cancellation) =>
+        batcher.RunAsync(buffer, inputs, terms, objective, cancellation);
 
     /// <summary>
     /// An app was checked against the versions that were live when it was read; <c>live</c> may have moved since. Makes sure that this version still takes the input, and
@@ -57,6 +57,12 @@ public readonly struct ModelLease(ModelVersion version, Batcher batcher) : IDisp
 /// </summary>
 public sealed class ModelHost(ModelStore store, ModelHostOptions options, TimeProvider time, ILogger<ModelHost> log)
 {
+    /// <summary>Aliases that one look in the background takes in.</summary>
+    private const int MostLooks = 256;
+
+    /// <summary>Questions of an index that the store is asked at once.</summary>
+    private const int MostQuestions = 32;
+
     private readonly ConcurrentDictionary<(string Tenant, string Name), ServedModel> _models = new();
     private readonly Lock _budget = new();
     private readonly List<ModelVersion> _loaded = []; // guarded by _budget
@@ -97,6 +103,9 @@ public sealed class ModelHost(ModelStore store, ModelHostOptions options, TimePr
         return model.Unloaded ? 0 : model.Live?.Manifest.Version ?? 0;
     }
 
+    /// <summary>Whether a model's version that answers now could run at once.</summary>
+    public bool IsLoaded(string tenant, string name) => _models.TryGetValue((tenant, name), out var model) && model is { Unloaded: false, Live.Batcher: not null };
+
     /// <returns>A version's manifest without loading it; for null, of the version that answers now.</returns>
     public async Task<Manifest> DescribeAsync(string tenant, string name, int? version, CancellationToken cancellation)
     {
@@ -127,8 +136,12 @@ public sealed class ModelHost(ModelStore store, ModelHostOptions options, TimePr
         }
     }
 
-    /// <summary>Looks at every alias that is due. Long-lived hosts call it now and then, so that a push is noticed without traffic.</summary>
-    public Task RefreshDueAsync() => Task.WhenAll(_models.Values.Where(IsDue).Select(model => RefreshAsync(model)));
+    /// <summary>
+    /// Looks at the aliases that are due, at most so many and those first that were looked at longest ago: with thousands of models the looks cost no more, and a push without traffic is noticed later.
+    /// Long-lived hosts call it now and then, so that one is noticed at all.
+    /// </summary>
+    public Task RefreshDueAsync() => Task.WhenAll(
+        (from model in _models.Values where IsDue(model) orderby Volatile.Read(ref model.CheckedAt) select model).Take(MostLooks).Select(model => RefreshAsync(model)));
 
     /// <summary>The looks at aliases that requests have begun; each is given out once.</summary>
     public IEnumerable<Task?> TakeRefreshes() => from model in _models select Interlocked.Exchange(ref model.Value.Refresh, null);
@@ -136,18 +149,25 @@ public sealed class ModelHost(ModelStore store, ModelHostOptions options, TimePr
     /// <summary>Every model of a tenant, its versions and their state.</summary>
     public async Task<IReadOnlyList<ModelState>> IndexAsync(string tenant, CancellationToken cancellation)
     {
+        var names = await store.NamesAsync(tenant, ArtifactKind.Model, cancellation);
+        // Side by side: a bucket answers each question in milliseconds, and there are two a model.
+        var states = new List<ModelState>[names.Count];
+        var options = new ParallelOptions { MaxDegreeOfParallelism = MostQuestions, CancellationToken = cancellation };
+        await Parallel.ForAsync(0, names.Count, options, async (i, cancelled) => states[i] = await StatesAsync(tenant, names[i], cancelled));
+        return [.. states.SelectMany(versions => versions)];
+    }
+
+    private async Task<List<ModelState>> StatesAsync(string tenant, string name, CancellationToken cancellation)
+    {
         var states = new List<ModelState>();
-        foreach (var name in await store.NamesAsync(tenant, ArtifactKind.Model, cancellation))
+        _models.TryGetValue((tenant, name), out var model);
+        var live = model?.Live?.Manifest.Version ?? await store.ResolveAsync(tenant, ArtifactKind.Model, name, ModelStore.Live, cancellation);
+        foreach (var number in await store.VersionsAsync(tenant, ArtifactKind.Model, name, cancellation))
         {
-            _models.TryGetValue((tenant, name), out var model);
-            var live = model?.Live?.Manifest.Version ?? await store.ResolveAsync(tenant, ArtifactKind.Model, name, ModelStore.Live, cancellation);
-            foreach (var number in await store.VersionsAsync(tenant, ArtifactKind.Model, name, cancellation))
-            {
-                var version = model?.Versions.GetValueOrDefault(number);
-                var loaded = version?.Batcher is not null && model is { Unloaded: false };
-                var reason = model is { Unloaded: true } ? "unloaded" : version?.Error ?? (model?.SwapVersion == number ? model.SwapError : null) ?? (loaded ? "" : "not loaded; the first request loads it");
-                states.Add(new ModelState(name, number, number == live, loaded, reason));
-            }
+            var version = model?.Versions.GetValueOrDefault(number);
+            var loaded = version?.Batcher is not null && model is { Unloaded: false };
+            var reason = model is { Unloaded: true } ? "unloaded" : version?.Error ?? (model?.SwapVersion == number ? model.SwapError : null) ?? (loaded ? "" : "not loaded; the first request loads it");
+            states.Add(new ModelState(name, number, number == live, loaded, reason));
         }
         return states;
     }

@@ -93,6 +93,7 @@ public sealed class ModelSession
     public ModelOutputs Run(TensorBuffer buffer, ReadOnlySpan<Tensor> inputs)
     {
         var values = new OrtValue[inputs.Length];
+        var memory = buffer.Memory;
         try
         {
             for (var i = 0; i < inputs.Length; i++) values[i] = ToOrtValue(buffer, inputs[i]);
@@ -105,8 +106,8 @@ public sealed class ModelSession
         finally
         {
             foreach (var value in values) value?.Dispose();
-            // The runtime reads the buffer by its address, which keeps nothing alive.
-            GC.KeepAlive(buffer);
+            // The runtime reads the memory by its address, which keeps nothing alive.
+            GC.KeepAlive(memory);
         }
     }
 

@@ -13,6 +13,11 @@ public sealed class TensorBuffer
 
     public int Capacity => _bytes.Length;
 
+    /// <summary>Whether somebody may still read it after its request is over: then nobody may write into it again, and the collector takes it when the last reader has let go.</summary>
+    public bool IsAbandoned { get; private set; }
+
+    public void Abandon() => IsAbandoned = true;
+
     /// <summary>Bytes handed out since <see cref="Clear"/>.</summary>
     public int Used { get; private set; }
 
@@ -39,6 +44,9 @@ public sealed class TensorBuffer
     }
 
     public Span<byte> Span(int offset, int count) => _bytes.AsSpan(offset, count);
+
+    /// <summary>What keeps the addresses valid: growing lets go of the array that they point into.</summary>
+    internal object Memory => _bytes;
 
     /// <summary>The address of a region: stable until the buffer grows.</summary>
     internal unsafe IntPtr Address(int offset)

@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text;
+using Skiff.Apps;
 using Skiff.Caching;
 using Skiff.Batching;
 using Skiff.Models;
@@ -8,7 +9,7 @@ using Skiff.Personalization;
 namespace Skiff.Monitoring;
 
 /// <summary>The metrics of this process in Prometheus' text format, under the names that dashboards of other inference servers already use, with histograms.</summary>
-public sealed class Metrics(ModelHost models, FeedbackStatistics feedback, CacheStatistics caches, PredictionCache cache, IStateStore state, TimeProvider time)
+public sealed class Metrics(ModelHost models, AppHost apps, FeedbackStatistics feedback, CacheStatistics caches, PredictionCache cache, IStateStore state, TimeProvider time)
 {
     /// <param name="tenant">Whose models are shown.</param>
     public string Write(string tenant)
@@ -39,6 +40,19 @@ public sealed class Metrics(ModelHost models, FeedbackStatistics feedback, Cache
         Gauge("skiff_batch_most_rows", "Rows that a run may have now", batcher => batcher.MostRows);
         Gauge("skiff_batch_workers", "Runs that may be under way at once now", batcher => batcher.Workers);
         Gauge("skiff_queued_rows", "Rows that wait for a run", batcher => batcher.QueuedRows);
+
+        Gauge("skiff_expected_wait_seconds", "How long a row that came now would wait and run", batcher => batcher.ExpectedWait.TotalSeconds);
+        Family("skiff_expired_requests_total", "counter", "Requests whose deadline passed before they were run", s => s.ExpiredRequests);
+        Family("skiff_refused_requests_total", "counter", "Requests that would have waited too long, or found no place", s => s.RefusedRequests);
+        Family("skiff_displaced_requests_total", "counter", "Requests whose place one of higher priority took", s => s.DisplacedRequests);
+
+        Head("skiff_pressure", "gauge", "How far an app's cascade is dimmed, and beyond that its requests shed; 0 for not at all");
+        foreach (var app in apps.Loaded(tenant)) text.Append(CultureInfo.InvariantCulture, $"skiff_pressure{{app=\"{app.Name}\"}} {app.Pressure.Level}\n");
+        Head("skiff_shed_requests_total", "counter", "Requests of an app that no model was run for, by what they got");
+        foreach (var app in apps.Loaded(tenant))
+        {
+            text.Append(CultureInfo.InvariantCulture, $"skiff_shed_requests_total{{app=\"{app.Name}\",got=\"default\"}} {app.Pressure.Defaults}\nskiff_shed_requests_total{{app=\"{app.Name}\",got=\"refusal\"}} {app.Pressure.Refusals}\n");
+        }
 
         Head("skiff_request_duration_seconds", "histogram", "Time from arrival to answer");
         foreach (var (labels, statistics) in all) AppendHistogram(text, "skiff_request_duration_seconds", labels, statistics.RequestSeconds);

@@ -17,6 +17,9 @@ public sealed class ModelStatistics
     private long _lastUnixMs;
     private long _queued;
     private long _queueTicks;
+    private long _expiredRequests;
+    private long _refusedRequests;
+    private long _displacedRequests;
     private readonly long[] _closed = new long[Enum.GetValues<BatchClosed>().Length];
 
     public Histogram RequestSeconds { get; } = new(Histogram.LatencySeconds);
@@ -49,6 +52,21 @@ public sealed class ModelStatistics
     public long Queued => Volatile.Read(ref _queued);
 
     public long QueueTicks => Volatile.Read(ref _queueTicks);
+
+    /// <summary>Requests whose deadline passed before they were run.</summary>
+    public long ExpiredRequests => Volatile.Read(ref _expiredRequests);
+
+    /// <summary>Requests that would have waited too long, or found no place.</summary>
+    public long RefusedRequests => Volatile.Read(ref _refusedRequests);
+
+    /// <summary>Requests whose place one of higher priority took.</summary>
+    public long DisplacedRequests => Volatile.Read(ref _displacedRequests);
+
+    public void Expired() => Interlocked.Increment(ref _expiredRequests);
+
+    public void Refused() => Interlocked.Increment(ref _refusedRequests);
+
+    public void Displaced() => Interlocked.Increment(ref _displacedRequests);
 
     /// <summary>Batches that had no more rows for this reason.</summary>
     public long Closed(BatchClosed reason) => Volatile.Read(ref _closed[(int)reason]);

@@ -3,7 +3,11 @@ using Skiff.Feedback;
 namespace Skiff.Personalization;
 
 /// <summary>Whose state it is. The tenant is part of every key.</summary>
-public readonly record struct UserKey(string Tenant, string App, string User);
+public readonly record struct UserKey(string Tenant, string App, string User)
+{
+    /// <summary>Where a policy's state lies that goes by contexts: no app has a slash in its name, so no user's lies there.</summary>
+    public static UserKey OfContext(string tenant, string app, string context) => new(tenant, $"{app}/contexts", context);
+}
 
 /// <summary>What a prediction reads of a user's head: small, apart from the covariance, which only learning needs.</summary>
 public sealed record HeadWeights
@@ -16,11 +20,14 @@ public sealed record HeadWeights
     /// <summary>Examples learnt.</summary>
     public required long Updates { get; init; }
 
-    /// <summary>K × d.</summary>
+    /// <summary>K × d; none where nothing but a policy has learnt, and then there is no covariance either.</summary>
     public required float[] Weights { get; init; }
 
     /// <summary>Added to every output; the prior's, and pinned with it.</summary>
     public required double Offset { get; init; }
+
+    /// <summary>The state of the app's policy, as that writes it; null for none.</summary>
+    public byte[]? Policy { get; init; }
 
     /// <summary>Changes with every commit; what a commit is conditional on.</summary>
     public required string Tag { get; init; }

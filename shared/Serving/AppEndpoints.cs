@@ -4,7 +4,9 @@ using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
 using Skiff.Apps;
+using Skiff.Batching;
 using Skiff.Caching;
+using Skiff.Cascades;
 using Skiff.Models;
 
 namespace Skiff.Serving;
@@ -27,10 +29,28 @@ public sealed class AppEndpoints(Gateway gateway, AppHost apps, Predictor predic
         var app = await FindAsync(http, caller);
         using var exchange = Exchange.Rent();
         await exchange.ReadBodyAsync(http.Request, http.RequestAborted);
+        // Under pressure most requests are not even parsed: a refusal must cost next to nothing, or refusing is all that is done.
+        var isOrdinary = !AppRequestReader.MayHavePriority(exchange.Body);
+        var shedding = isOrdinary ? app.Pressure.Admit(Priorities.Normal) : Shedding.None;
+        if (shedding == Shedding.Refused)
+        {
+            await Gateway.AnswerBusyAsync(http, Predictor.BusyMessage(app));
+            return;
+        }
         var asked = AppRequestReader.ReadPredict(exchange.Body, app, exchange.Infer);
-        var result = await predictor.PredictAsync(
-            new PredictRequest { App = app, Buffer = exchange.Infer.Buffer, Input = asked.Input, User = asked.User, DeadlineMs = asked.DeadlineMs, Arrived = arrived },
-            http.RequestAborted);
+        if (!isOrdinary && (shedding = app.Pressure.Admit(asked.Priority)) == Shedding.Refused)
+        {
+            await Gateway.AnswerBusyAsync(http, Predictor.BusyMessage(app));
+            return;
+        }
+        var result = shedding == Shedding.Default
+            ? Predictor.Shed(app, (int)asked.Input.Shape[0])
+            : await predictor.PredictAsync(
+                new PredictRequest
+                {
+                    App = app, Buffer = exchange.Infer.Buffer, Input = asked.Input, User = asked.User, Context = asked.Context, DeadlineMs = asked.DeadlineMs, Priority = asked.Priority, Arrived = arrived,
+                },
+                http.RequestAborted);
 
         var json = exchange.Json;
         var latency = time.GetElapsedTime(arrived).TotalMilliseconds;
@@ -123,6 +143,15 @@ public sealed class AppEndpoints(Gateway gateway, AppHost apps, Predictor predic
         if (prediction.Stage is { } stage) json.WriteString("stage"u8, stage);
         json.WriteBoolean("is_default"u8, prediction.IsDefault);
         if (prediction.Degraded is { } degraded) json.WriteString("degraded"u8, degraded);
+        if (prediction.Members.Any(member => member.Missing is not null))
+        {
+            json.WriteStartArray("missing"u8);
+            foreach (var member in prediction.Members)
+            {
+                if (member.Missing is not null) json.WriteStringValue(member.Model);
+            }
+            json.WriteEndArray();
+        }
         if (prediction.Origin.Source != AnswerSource.Computed) json.WriteString("cached"u8, Name(prediction.Origin.Source));
         json.WriteStartObject("versions"u8);
         json.WriteNumber("app"u8, result.App.Version);
@@ -152,6 +181,8 @@ public sealed class AppEndpoints(Gateway gateway, AppHost apps, Predictor predic
             if (prediction.Origin.Source == AnswerSource.Approximate) json.WriteNumber("distance"u8, Math.Round(prediction.Origin.Distance, 6));
             json.WriteEndObject();
         }
+        // Nobody is told of what there is not.
+        if (app.Pressure.Level is > 0 and var pressure) json.WriteNumber("pressure"u8, Math.Round(pressure, 3));
         json.WriteStartArray("scores"u8);
         foreach (var score in prediction.Scores) json.WriteNumberValue(Math.Round(score, 6));
         json.WriteEndArray();
@@ -169,7 +200,28 @@ public sealed class AppEndpoints(Gateway gateway, AppHost apps, Predictor predic
             json.WriteEndObject();
         }
         json.WriteEndArray();
+        if (app.Ensemble is not null) WriteMembers(json, prediction);
         json.WriteEndObject();
+    }
+
+    private static void WriteMembers(Utf8JsonWriter json, Prediction prediction)
+    {
+        json.WriteStartArray("members"u8);
+        foreach (var member in prediction.Members)
+        {
+            json.WriteStartObject();
+            json.WriteString("model"u8, member.Model);
+            json.WriteNumber("weight"u8, Math.Round(member.Weight, 6));
+            if (member.Missing is { } missing) json.WriteString("missing"u8, missing);
+            else
+            {
+                json.WriteNumber("label"u8, member.Label);
+                json.WriteNumber("confidence"u8, Math.Round(member.Confidence, 6));
+            }
+            json.WriteEndObject();
+        }
+        json.WriteEndArray();
+        if (prediction.Propensity is { } propensity) json.WriteNumber("propensity"u8, Math.Round(propensity, 9));
     }
 
     private static void Write(Utf8JsonWriter json, App app)
@@ -192,9 +244,16 @@ public sealed class AppEndpoints(Gateway gateway, AppHost apps, Predictor predic
             json.WriteEndArray();
         }
         json.WriteNumber("objective_ms"u8, document.ObjectiveMs);
+        json.WriteNumber("pressure"u8, Math.Round(app.Pressure.Level, 3));
         json.WriteStartArray("cascade"u8);
         foreach (var stage in document.Cascade) json.WriteStringValue(stage.Model);
         json.WriteEndArray();
+        if (document.Ensemble is { } ensemble)
+        {
+            json.WriteStartArray("ensemble"u8);
+            foreach (var member in ensemble.Members) json.WriteStringValue(member);
+            json.WriteEndArray();
+        }
         if (document.Head is { } head)
         {
             json.WriteStartObject("head"u8);

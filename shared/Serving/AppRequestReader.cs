@@ -1,7 +1,9 @@
 using System.Text;
 using Skiff.Apps;
+using Skiff.Batching;
 using Skiff.Models;
 using Skiff.Serving.Json;
+using Skiff.Store;
 
 namespace Skiff.Serving;
 
@@ -14,12 +16,16 @@ internal static class AppRequestReader
     /// <summary>Rows, or pieces of feedback, of one request: a row of a few bytes becomes an answer of hundreds.</summary>
     public const int MostRows = 10_000;
 
-    public readonly record struct Predict(string? User, Tensor Input, bool IsBatch, double? DeadlineMs, bool Explain);
+    public readonly record struct Predict(string? User, string? Context, Tensor Input, bool IsBatch, double? DeadlineMs, int Priority, bool Explain);
+
+    /// <summary>Whether a body may say a priority, without reading it. One that hides the name behind escapes is taken for one that doesn't.</summary>
+    public static bool MayHavePriority(ReadOnlySpan<byte> body) => body.IndexOf("\"priority\""u8) >= 0;
 
     public static Predict ReadPredict(ReadOnlySpan<byte> body, App app, InferRequest space)
     {
-        string? user = null;
+        string? user = null, context = null;
         double? deadline = null;
+        var priority = Priorities.Normal;
         var explain = false;
         Tensor? single = null, batch = null;
         var cursor = new JsonCursor(body);
@@ -27,6 +33,7 @@ internal static class AppRequestReader
         while (cursor.NextProperty(out var name))
         {
             if (name.SequenceEqual("user"u8)) user = ReadUser(ref cursor);
+            else if (name.SequenceEqual("context"u8)) context = ReadContext(ref cursor, app);
             else if (name.SequenceEqual("input"u8)) single = ReadInput(ref cursor, app, space, single);
             else if (name.SequenceEqual("inputs"u8)) batch = ReadInputs(ref cursor, app, space, batch);
             else if (name.SequenceEqual("deadline_ms"u8))
@@ -34,13 +41,14 @@ internal static class AppRequestReader
                 deadline = cursor.ReadDouble("'deadline_ms'");
                 if (!(deadline > 0)) throw RequestException.Invalid($"'deadline_ms' is {deadline}: it takes a positive number of milliseconds");
             }
+            else if (name.SequenceEqual("priority"u8)) priority = Priorities.Check(cursor.ReadInt64("'priority'"));
             else if (name.SequenceEqual("explain"u8)) explain = cursor.ReadBoolean("'explain'");
-            else throw Unknown(name, "user, input or inputs, deadline_ms and explain");
+            else throw Unknown(name, "context, user, input or inputs, deadline_ms, priority and explain");
         }
         cursor.End();
         if (single is not null && batch is not null) throw RequestException.Invalid("the request has both 'input' and 'inputs': it takes one of them");
         var input = single ?? batch ?? throw RequestException.Invalid($"the request has no 'input': it takes {app.RowElements} values, or 'inputs' with that many in each row");
-        return new Predict(user, input, batch is not null, deadline, explain);
+        return new Predict(user, context, input, batch is not null, deadline, priority, explain);
     }
 
     /// <returns>The feedback, one or, under <c>"feedback"</c>, several.</returns>
@@ -90,7 +98,7 @@ internal static class AppRequestReader
 
     private static FeedbackRequest ReadOne(ref JsonCursor cursor, App app, InferRequest space)
     {
-        string? id = null, user = null, feedbackId = null;
+        string? id = null, user = null, context = null, feedbackId = null;
         int? label = null;
         double? value = null;
         Tensor? input = null;
@@ -99,6 +107,7 @@ internal static class AppRequestReader
         {
             if (name.SequenceEqual("id"u8)) id = cursor.ReadString("'id'");
             else if (name.SequenceEqual("user"u8)) user = ReadUser(ref cursor);
+            else if (name.SequenceEqual("context"u8)) context = ReadContext(ref cursor, app);
             else if (name.SequenceEqual("input"u8)) input = ReadInput(ref cursor, app, space, input);
             else if (name.SequenceEqual("label"u8)) label = ReadLabel(ref cursor, app);
             else if (name.SequenceEqual("value"u8))
@@ -113,9 +122,9 @@ internal static class AppRequestReader
             }
             else throw Unknown(name, "id, or user and input; label or value; feedback_id");
         }
-        if (id is not null && (user is not null || input is not null)) throw RequestException.Invalid("feedback takes either 'id' or 'user' and 'input': the decision knows whose it is");
-        if (id is null && (user is null || input is null)) throw RequestException.Invalid("feedback takes 'id', a decision's id, or both 'user' and 'input'");
-        return new FeedbackRequest { Id = id, User = user, Input = input, Label = label, Value = value, FeedbackId = feedbackId };
+        if (id is not null && (user is not null || context is not null || input is not null)) throw RequestException.Invalid("feedback takes either 'id' or 'user' and 'input': the decision knows whose it is");
+        if (id is null && ((user ?? context) is null || input is null)) throw RequestException.Invalid("feedback takes 'id', a decision's id, or both 'user' and 'input'");
+        return new FeedbackRequest { Id = id, User = user, Context = context, Input = input, Label = label, Value = value, FeedbackId = feedbackId };
     }
 
     private static string? ReadUser(ref JsonCursor cursor)
@@ -123,6 +132,14 @@ internal static class AppRequestReader
         if (cursor.TryReadNull()) return null;
         var user = cursor.ReadString("'user'");
         return user.Length is > 0 and <= LongestUser ? user : throw RequestException.Invalid($"'user' has {user.Length} characters: it takes 1 to {LongestUser}");
+    }
+
+    private static string? ReadContext(ref JsonCursor cursor, App app)
+    {
+        if (cursor.TryReadNull()) return null;
+        var context = cursor.ReadString("'context'");
+        if (app.Ensemble?.Policy is not { Per: PolicyPer.Context }) throw RequestException.Invalid($"app '{app.Name}' has no policy that goes by contexts: leave 'context' out");
+        return Names.IsValid(context) ? context : throw RequestException.Invalid($"'context' is '{context}': it takes {Names.Rule}");
     }
 
     private static int ReadLabel(ref JsonCursor cursor, App app)

@@ -25,5 +25,11 @@ public sealed record Decision
     /// <summary>What the global models said, K; empty for nothing.</summary>
     public float[] Base { get; init; } = [];
 
+    /// <summary>Whose policy answered, where it goes by contexts; empty for none.</summary>
+    public string Context { get; init; } = "";
+
+    /// <summary>What an ensemble's members said, as its policy keeps it; empty without a policy.</summary>
+    public byte[] Members { get; init; } = [];
+
     public required DateTimeOffset Expires { get; init; }
 }

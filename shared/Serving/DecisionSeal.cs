@@ -124,6 +124,9 @@ public sealed class DecisionSeal
         }
         writer.Write7BitEncodedInt(decision.Base.Length);
         foreach (var value in decision.Base) writer.Write(value);
+        writer.Write(decision.Context);
+        writer.Write7BitEncodedInt(decision.Members.Length);
+        writer.Write(decision.Members);
         writer.Flush();
         return stream.ToArray();
     }
@@ -144,8 +147,13 @@ public sealed class DecisionSeal
             PriorVersion = reader.Read7BitEncodedInt(),
             Features = ReadFeatures(reader),
             Base = ReadValues(reader, r => r.ReadSingle()),
+            // Ids of an earlier version of this program end here.
+            Context = IsAtEnd(reader) ? "" : reader.ReadString(),
+            Members = IsAtEnd(reader) ? [] : reader.ReadBytes(reader.Read7BitEncodedInt()),
         };
     }
+
+    private static bool IsAtEnd(BinaryReader reader) => reader.BaseStream.Position == reader.BaseStream.Length;
 
     private static float[] ReadFeatures(BinaryReader reader) =>
         reader.ReadBoolean() ? ReadValues(reader, r => r.ReadSingle()) : ReadValues(reader, r => (float)r.ReadHalf());

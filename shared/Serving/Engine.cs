@@ -75,7 +75,7 @@ public sealed class Engine
         _oip = new OipEndpoints(_gateway, Models, hasRepositoryControl: !parts.IsFunction, _time);
         _appEndpoints = new AppEndpoints(_gateway, Apps, predictor, intake, _time);
         _pages = new PageEndpoints(_gateway);
-        _metrics = new Metrics(Models, feedback, cacheStatistics, predictions, parts.State, _time);
+        _metrics = new Metrics(Models, Apps, feedback, cacheStatistics, predictions, parts.State, _time);
     }
 
     public ModelStore Store { get; }

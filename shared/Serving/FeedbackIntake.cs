@@ -1,5 +1,7 @@
 using System.Runtime.InteropServices;
 using Skiff.Apps;
+using Skiff.Batching;
+using Skiff.Ensembles;
 using Skiff.Feedback;
 using Skiff.Models;
 using Skiff.Monitoring;
@@ -14,6 +16,9 @@ public sealed record FeedbackRequest
     public string? Id { get; init; }
 
     public string? User { get; init; }
+
+    /// <summary>Whose policy learns, where the app's goes by contexts.</summary>
+    public string? Context { get; init; }
 
     /// <summary>One row in the buffer; null when an id is given.</summary>
     public Tensor? Input { get; init; }
@@ -36,16 +41,19 @@ public sealed class FeedbackIntake(Predictor predictor, IFeedbackQueue queue, Pe
     /// <exception cref="RequestException">One of them can't be accepted; the message says which, if there are several.</exception>
     public async Task<IReadOnlyList<string>> AcceptAsync(App app, IReadOnlyList<FeedbackRequest> requests, TensorBuffer buffer, CancellationToken cancellation)
     {
-        var messages = new FeedbackMessage[requests.Count];
-        for (var i = 0; i < messages.Length; i++)
+        var messages = new List<FeedbackMessage>(requests.Count);
+        var ids = new string[requests.Count];
+        for (var i = 0; i < ids.Length; i++)
         {
             try
             {
-                messages[i] = await PrepareAsync(app, requests[i], buffer, cancellation);
+                var message = await PrepareAsync(app, requests[i], buffer, cancellation);
+                ids[i] = message.FeedbackId;
+                messages.AddRange(ByOwner(app, message));
             }
-            catch (RequestException e) when (messages.Length > 1)
+            catch (RequestException e) when (ids.Length > 1)
             {
-                throw new RequestException(e.Refusal, $"feedback[{i}]: {e.Message}; none of the {messages.Length} was accepted");
+                throw new RequestException(e.Refusal, $"feedback[{i}]: {e.Message}; none of the {ids.Length} was accepted");
             }
         }
 
@@ -59,8 +67,16 @@ public sealed class FeedbackIntake(Predictor predictor, IFeedbackQueue queue, Pe
             foreach (var message in messages) pending?.Remove(message);
             throw;
         }
-        statistics.Of(app.Tenant).AddAccepted(messages.Length);
-        return [.. messages.Select(message => message.FeedbackId)];
+        statistics.Of(app.Tenant).AddAccepted(messages.Count);
+        return ids;
+    }
+
+    /// <summary>A policy that goes by contexts learns apart from the user's head: by a message of its own, which says nothing of the user. Each counts once.</summary>
+    private static IEnumerable<FeedbackMessage> ByOwner(App app, FeedbackMessage message)
+    {
+        if (message.Context is null || app.Ensemble?.Policy is not { Per: PolicyPer.Context }) return [message with { Context = null }];
+        var ofContext = message with { User = "", Features = [], Base = [] };
+        return app.Head is null || message.User.Length == 0 ? [ofContext] : [ofContext, message with { Context = null, Members = null, Propensity = null }];
     }
 
     private async ValueTask<FeedbackMessage> PrepareAsync(App app, FeedbackRequest request, TensorBuffer buffer, CancellationToken cancellation)
@@ -83,6 +99,9 @@ public sealed class FeedbackIntake(Predictor predictor, IFeedbackQueue queue, Pe
                 PriorVersion = decision.PriorVersion,
                 Features = ToBytes(decision.Features),
                 Base = ToBytes(decision.Base),
+                Context = decision.Context.Length > 0 ? decision.Context : null,
+                Members = decision.Members.Length > 0 ? decision.Members : null,
+                Propensity = decision.Members.Length > 0 ? decision.Propensity : null,
                 At = time.GetUtcNow(),
             };
         }
@@ -91,19 +110,27 @@ public sealed class FeedbackIntake(Predictor predictor, IFeedbackQueue queue, Pe
         {
             Tenant = app.Tenant,
             App = app.Name,
-            User = request.User!,
+            User = request.User ?? "",
+            Context = request.Context,
             FeedbackId = request.FeedbackId ?? Guid.NewGuid().ToString("n"),
             Label = request.Label,
             Value = request.Value,
             At = time.GetUtcNow(),
         };
-        if (app.Head is not { } head) return message;
-        var predict = new PredictRequest { App = app, Buffer = buffer, Input = request.Input!, User = request.User, Arrived = time.GetTimestamp() };
-        var features = await predictor.ExtractAsync(predict, head, cancellation);
+        var predict = new PredictRequest { App = app, Buffer = buffer, Input = request.Input!, User = request.User, Context = request.Context, Arrived = time.GetTimestamp() };
+        EnsembleAnswer? together = null;
+        if (app.Ensemble is { } ensemble && (app.Head is not null || ensemble.Policy is not null))
+        {
+            // In its own time: nobody waits for an answer.
+            together = (await predictor.AskAsync(predict, ensemble, long.MaxValue, cancellation)).Answers[0];
+            if (together.Kept.Length > 0) message = message with { Members = together.Kept, Propensity = together.Propensity };
+        }
+        if (app.Head is not { } head || request.User is null) return message;
+        var features = await predictor.ExtractAsync(predict, head, Terms.Patient, cancellation);
         if (((ReadOnlySpan<float>)features.Rows[0]).ContainsNotFinite()) throw RequestException.Invalid("the features of this input are not finite: nothing can be learnt from it");
         var global = app.Cascade is { } cascade
             ? (await cascade.RunAsync(app.Tenant, buffer, request.Input!, long.MaxValue, cancellation)).Answers[0].Probabilities
-            : [];
+            : together?.Probabilities ?? [];
         return message with
         {
             FeaturesVersion = features.Version,

@@ -138,6 +138,13 @@ public sealed class Gateway(ApiKeys keys, ILogger<Gateway> log)
         }
     }
 
+    /// <summary>Refuses for having too much to do, at the least cost: no exception, nothing looked up.</summary>
+    public static Task AnswerBusyAsync(HttpContext http, string message)
+    {
+        http.Response.Headers.RetryAfter = "1";
+        return AnswerErrorAsync(http, 503, message);
+    }
+
     private static string TooLarge(HttpContext http)
     {
         var limit = http.Features.Get<Microsoft.AspNetCore.Http.Features.IHttpMaxRequestBodySizeFeature>()?.MaxRequestBodySize;

@@ -1,4 +1,5 @@
 using System.Text;
+using Skiff.Batching;
 using Skiff.Models;
 
 namespace Skiff.Serving;
@@ -19,13 +20,16 @@ public sealed class InferRequest
     /// <summary>How long the caller will wait, in µs; 0 = as long as it takes.</summary>
     public long TimeoutMicroseconds { get; set; }
 
+    /// <summary>One of <see cref="Priorities"/>.</summary>
+    public int Priority { get; set; } = Priorities.Normal;
+
     /// <summary>Whether outputs travel as binary unless one says otherwise.</summary>
     public bool BinaryOutputs { get; set; }
 
     /// <summary>Whether the body is nothing but the bytes of the model's only input: its type and shape come from the model.</summary>
     public bool IsRaw { get; set; }
 
-    public TensorBuffer Buffer { get; } = new();
+    public TensorBuffer Buffer { get; private set; } = new();
 
     public int InputCount { get; private set; }
 
@@ -54,11 +58,13 @@ public sealed class InferRequest
         Version = null;
         Id = null;
         TimeoutMicroseconds = 0;
+        Priority = Priorities.Normal;
         BinaryOutputs = false;
         IsRaw = false;
         InputCount = 0;
         OutputCount = 0;
-        Buffer.Clear();
+        if (Buffer.IsAbandoned) Buffer = new TensorBuffer();
+        else Buffer.Clear();
     }
 
     /// <summary>The string of these bytes: the one that stands there already, if it is the same again.</summary>

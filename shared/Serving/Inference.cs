@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using System.Runtime.CompilerServices;
+using Skiff.Batching;
 using Skiff.Models;
 
 namespace Skiff.Serving;
@@ -38,8 +39,8 @@ public sealed class Inference(ModelHost models, TimeProvider time)
             var inputs = new Tensor[specs.Count];
             Bind(request, specs, inputs);
             CheckOutputs(request, lease.Session.Outputs);
-            var deadline = request.TimeoutMicroseconds > 0 ? arrived + (long)(request.TimeoutMicroseconds * (time.TimestampFrequency / 1e6)) : long.MaxValue;
-            return new InferResult(lease, await lease.RunAsync(request.Buffer, inputs, deadline, null, cancellation));
+            var terms = new Terms(Deadline.Of(arrived, null, request.TimeoutMicroseconds, time), request.Priority);
+            return new InferResult(lease, await lease.RunAsync(request.Buffer, inputs, terms, null, cancellation));
         }
         catch (ModelFailedException e)
         {

@@ -186,6 +186,7 @@ public sealed class OipEndpoints(Gateway gateway, ModelHost models, bool hasRepo
         }
         var wanted = models.Statistics().Where(entry =>
             entry.Tenant == caller.Tenant && (model is null || entry.Manifest.Name == model) && (version is null || entry.Manifest.Version == version));
+        var batchers = models.Batchers().Where(entry => entry.Tenant == caller.Tenant).ToList();
         await AnswerAsync(http, json =>
         {
             json.WriteStartArray("model_stats"u8);
@@ -206,6 +207,14 @@ public sealed class OipEndpoints(Gateway gateway, ModelHost models, bool hasRepo
                 WriteDuration(json, "compute_output"u8, statistics.Success, statistics.OutputTicks);
                 json.WriteEndObject();
                 WriteBatches(json, statistics);
+                var batcher = batchers.Find(entry => entry.Manifest == manifest).Batcher;
+                json.WriteStartObject("queue"u8);
+                json.WriteNumber("rows"u8, batcher?.QueuedRows ?? 0);
+                json.WriteNumber("expected_wait_us"u8, Math.Round(batcher?.ExpectedWait.TotalMicroseconds ?? 0, 1));
+                json.WriteNumber("expired"u8, statistics.ExpiredRequests);
+                json.WriteNumber("refused"u8, statistics.RefusedRequests);
+                json.WriteNumber("displaced"u8, statistics.DisplacedRequests);
+                json.WriteEndObject();
                 json.WriteEndObject();
             }
             json.WriteEndArray();

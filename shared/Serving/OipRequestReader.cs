@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using Skiff.Batching;
 using Skiff.Models;
 using Skiff.Serving.Json;
 
@@ -78,6 +79,7 @@ internal static class OipRequestReader
                 request.TimeoutMicroseconds = cursor.ReadInt64("'timeout'");
                 if (request.TimeoutMicroseconds < 0) throw RequestException.Invalid($"'timeout' is {request.TimeoutMicroseconds}; it takes microseconds, 0 for none");
             }
+            else if (name.SequenceEqual("priority"u8)) request.Priority = Priorities.Check(cursor.ReadInt64("'priority'"));
             else cursor.Skip();
         }
     }

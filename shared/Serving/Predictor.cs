@@ -1,11 +1,14 @@
 using System.Numerics.Tensors;
 using Skiff.Apps;
+using Skiff.Batching;
 using Skiff.Caching;
 using Skiff.Cascades;
+using Skiff.Ensembles;
 using Skiff.Feedback;
 using Skiff.Models;
 using Skiff.Personalization;
 using Skiff.Planning;
+using Skiff.Selection;
 using Tensor = Skiff.Models.Tensor;
 
 namespace Skiff.Serving;
@@ -22,8 +25,14 @@ public sealed record PredictRequest
     /// <summary>Whose head answers; null for nobody's.</summary>
     public string? User { get; init; }
 
+    /// <summary>Whose policy answers, where the app's goes by contexts.</summary>
+    public string? Context { get; init; }
+
     /// <summary>After this many ms no further model is begun; null for no limit.</summary>
     public double? DeadlineMs { get; init; }
+
+    /// <summary>One of <see cref="Priorities"/>.</summary>
+    public int Priority { get; init; } = Priorities.Normal;
 
     /// <summary>When the request arrived, a timestamp of the <see cref="TimeProvider"/>.</summary>
     public required long Arrived { get; init; }
@@ -49,8 +58,14 @@ public sealed record Prediction
 
     public bool IsDefault { get; init; }
 
-    /// <summary>Why the answer is less than it could be: <c>deadline</c>, <c>busy</c>, <c>unavailable</c>, <c>not_finite</c>; null when it isn't.</summary>
+    /// <summary>Why the answer is less than it could be: <c>deadline</c>, <c>busy</c>, <c>unavailable</c>, <c>failed</c>, <c>not_finite</c>, <c>unsure</c>; null when it isn't.</summary>
     public string? Degraded { get; init; }
+
+    /// <summary>What each of an ensemble's members said that were asked.</summary>
+    public IReadOnlyList<MemberAnswer> Members { get; init; } = [];
+
+    /// <summary>The probability with which a policy chose the member that answered; null without such a policy.</summary>
+    public double? Propensity { get; init; }
 
     /// <summary>One score a label.</summary>
     public float[] Scores { get; init; } = [];
@@ -79,7 +94,8 @@ public sealed class Predictor(ModelHost models, CascadeCache cascades, IStateSto
     {
         var app = request.App;
         var rows = (int)request.Input.Shape[0];
-        var deadline = request.DeadlineMs is { } ms ? (long)(request.Arrived + ms * time.TimestampFrequency / 1000) : long.MaxValue;
+        var terms = TermsOf(request);
+        var deadline = app.Ensemble is not null ? DeadlineOf(request) : terms.Deadline;
         var versions = new Dictionary<string, int>();
         var (inCascade, inHead) = (TimeSpan.Zero, TimeSpan.Zero);
         var stateUsd = 0.0;
@@ -87,7 +103,7 @@ public sealed class Predictor(ModelHost models, CascadeCache cascades, IStateSto
         CascadeAnswers? answers = null;
         if (app.Cascade is { } cascade)
         {
-            answers = await cascades.RunAsync(app, cascade, request.Buffer, request.Input, deadline, cancellation);
+            answers = await cascades.RunAsync(app, cascade, request.Buffer, request.Input, terms, cancellation);
             foreach (var run in answers.Value.Runs)
             {
                 versions[app.Document.Cascade[run.Stage].Model] = run.Version;
@@ -95,52 +111,130 @@ public sealed class Predictor(ModelHost models, CascadeCache cascades, IStateSto
             }
         }
 
+        EnsembleAnswers? together = null;
+        if (app.Ensemble is { } ensemble)
+        {
+            together = await AskAsync(request, ensemble, deadline, cancellation);
+            foreach (var run in together.Runs)
+            {
+                versions[ensemble.Members[run.Member]] = run.Version;
+                inCascade += run.Duration;
+            }
+            stateUsd = together.Read?.CostUsd ?? 0;
+        }
+
         var personal = default(Features?);
+        var impersonal = app.Head is null ? null : "deadline";
         if (app.Head is { } head && time.GetTimestamp() < deadline)
         {
-            var features = await ExtractAsync(request, head, cancellation);
-            versions[head.Document.Features] = features.Version;
-            inHead = features.Duration;
-            stateUsd = features.StateUsd;
-            personal = features;
+            try
+            {
+                // Read once, where head and policy are the user's both.
+                var features = await ExtractAsync(request, head, terms, cancellation, app.Ensemble?.Policy is { Per: PolicyPer.User } ? together!.Read : null);
+                versions[head.Document.Features] = features.Version;
+                inHead = features.Duration;
+                stateUsd += features.StateUsd;
+                personal = features;
+            }
+            catch (RequestException e) when (e.Refusal is Refusal.Busy or Refusal.DeadlineExceeded)
+            {
+                app.Pressure.GaveUp();
+                impersonal = e.Refusal == Refusal.Busy ? "busy" : "deadline";
+            }
         }
 
         var predictions = new Prediction[rows];
         var shared = (Prices.Compute(inHead) + Prices.FunctionRequest + stateUsd) / Math.Max(rows, 1);
-        var computed = Prices.Compute(inCascade) / Math.Max(answers?.Computed ?? 0, 1);
+        var computed = Prices.Compute(inCascade) / Math.Max(answers?.Computed ?? together?.Answers.Length ?? 0, 1);
         for (var row = 0; row < rows; row++)
         {
             var origin = answers?.Origin(row) ?? default;
-            var prediction = predictions[row] = Answer(request, row, answers?.Answers[row], personal);
+            var prediction = Answer(request, row, answers?.Answers[row] ?? together?.Answers[row], personal, impersonal);
+            predictions[row] = prediction = together is null ? prediction : Finish(app, prediction, together.Answers[row]);
             (prediction.Origin, prediction.CostUsd) = (origin, origin.Source == AnswerSource.Computed ? shared + computed : shared);
         }
         return new PredictResult(app, predictions, versions);
     }
 
-    /// <summary>φ of the rows of a request, on the version that the user's head was learnt on, and that head.</summary>
-    public async ValueTask<Features> ExtractAsync(PredictRequest request, Head head, CancellationToken cancellation)
+    /// <summary>What an app answers when it has too much to do to run anything: its default, for each row.</summary>
+    public static PredictResult Shed(App app, int rows)
+    {
+        var predictions = new Prediction[rows];
+        Array.Fill(predictions, Default(app, "busy"));
+        return new PredictResult(app, predictions, new Dictionary<string, int>());
+    }
+
+    /// <summary>Until when and before whom the request's models are run. The app's objective is not a deadline here: it makes the pressure, and a first answer in a cold process takes longer.</summary>
+    private Terms TermsOf(PredictRequest request)
     {
         var app = request.App;
-        HeadWeights? weights = null;
-        var stateUsd = 0.0;
-        if (request.User is { } user)
+        var isLoaded = true;
+        foreach (var model in app.Models) isLoaded = isLoaded && models.IsLoaded(app.Tenant, model);
+        return new Terms(Deadline.Of(request.Arrived, request.DeadlineMs, 0, time), request.Priority, isLoaded ? app.Pressure : null);
+    }
+
+    /// <summary>A timestamp: the nearest of the app's objective and what the caller asks for.</summary>
+    internal long DeadlineOf(PredictRequest request) => (long)(request.Arrived + Math.Min(request.App.Document.ObjectiveMs, request.DeadlineMs ?? double.MaxValue) * time.TimestampFrequency / 1000);
+
+    /// <summary>What an ensemble says about the rows of a request: by the weights, or by the one member, of the user's or the context's policy.</summary>
+    /// <param name="deadline">A timestamp, at which it answers with what it has; <see cref="long.MaxValue"/> for none.</param>
+    internal async ValueTask<EnsembleAnswers> AskAsync(PredictRequest request, Ensemble ensemble, long deadline, CancellationToken cancellation)
+    {
+        var app = request.App;
+        if (!ensemble.IsWarm)
         {
-            var key = new UserKey(app.Tenant, app.Name, user);
-            await pending.WaitAsync(key, options.ReadYourWritesWait, time, cancellation);
-            (weights, stateUsd) = await state.ReadWeightsAsync(key, cancellation);
-            if (weights is not null && weights.Weights.Length != head.Dimensions * head.Outputs) weights = null;
+            // Whoever comes first waits for the models to be loaded: the objective counts from there, what the caller asks for does not wait.
+            var began = time.GetTimestamp();
+            var last = deadline == long.MaxValue || request.DeadlineMs is null ? long.MaxValue : (long)(request.Arrived + request.DeadlineMs.Value * time.TimestampFrequency / 1000);
+            await ensemble.WarmAsync(app.Tenant, Until(last), cancellation);
+            if (deadline != long.MaxValue) deadline = Math.Min(last, deadline + time.GetTimestamp() - began);
         }
+        WeightsRead? read = null;
+        PolicyState? learnt = null;
+        if (ensemble.Policy is { } policy)
+        {
+            UserKey? key = policy.Per == PolicyPer.User
+                ? request.User is { } user ? new UserKey(app.Tenant, app.Name, user) : null
+                : request.Context is { } context ? UserKey.OfContext(app.Tenant, app.Name, context) : null;
+            if (key is { } owner) read = await ReadAsync(owner, Until(deadline), cancellation);
+            learnt = policy.Read(read?.Weights?.Policy);
+        }
+        var (chosen, propensity) = ensemble.Policy is { Chooses: true } chooser ? chooser.Choose(learnt!, (ulong)options.Random.NextInt64()) : (-1, 1);
+        var weights = ensemble.Policy is { Chooses: false } weighter ? weighter.Weights(learnt!) : null;
+        var run = await ensemble.RunAsync(app.Tenant, request.Buffer, request.Input, chosen, deadline, cancellation);
+        return new EnsembleAnswers([.. Enumerable.Range(0, (int)request.Input.Shape[0]).Select(row => ensemble.Answer(run, row, weights, propensity))], run.Runs, read);
+    }
+
+    private TimeSpan Until(long deadline) => deadline == long.MaxValue ? Timeout.InfiniteTimeSpan : TimeSpan.FromSeconds(Math.Max(0, deadline - time.GetTimestamp()) / (double)time.TimestampFrequency);
+
+    /// <summary>Reads somebody's state, after what they have under way here was learnt, or a while has passed.</summary>
+    private async ValueTask<WeightsRead> ReadAsync(UserKey key, TimeSpan atMost, CancellationToken cancellation)
+    {
+        await pending.WaitAsync(key, atMost >= TimeSpan.Zero && atMost < options.ReadYourWritesWait ? atMost : options.ReadYourWritesWait, time, cancellation);
+        return await state.ReadWeightsAsync(key, cancellation);
+    }
+
+    /// <summary>φ of the rows of a request, on the version that the user's head was learnt on, and that head.</summary>
+    /// <param name="read">The user's state, where it has been read.</param>
+    /// <exception cref="RequestException">The feature model is unavailable, or couldn't be run in time.</exception>
+    public async ValueTask<Features> ExtractAsync(PredictRequest request, Head head, Terms terms, CancellationToken cancellation, WeightsRead? read = null)
+    {
+        var app = request.App;
+        var weights = read?.Weights;
+        var stateUsd = 0.0;
+        if (read is null && request.User is { } user) (weights, stateUsd) = await ReadAsync(new UserKey(app.Tenant, app.Name, user), options.ReadYourWritesWait, cancellation);
+        if (weights is not null && weights.Weights.Length != head.Dimensions * head.Outputs) weights = null;
         using var lease = await models.AcquireAsync(app.Tenant, head.Document.Features, weights?.FeaturesVersion, cancellation);
         lease.RequireFit(request.Input, head.Width);
-        var (values, runTime) = await RunAsync(lease, request, head, cancellation);
+        var (values, runTime) = await RunAsync(lease, request, head, terms, cancellation);
         return new Features(values, lease.Manifest.Version, weights, runTime, stateUsd);
     }
 
-    private static async ValueTask<(float[][] Rows, TimeSpan RunTime)> RunAsync(ModelLease lease, PredictRequest request, Head head, CancellationToken cancellation)
+    private static async ValueTask<(float[][] Rows, TimeSpan RunTime)> RunAsync(ModelLease lease, PredictRequest request, Head head, Terms terms, CancellationToken cancellation)
     {
         try
         {
-            using var outputs = await lease.RunAsync(request.Buffer, [request.Input], long.MaxValue, request.App.Document.Objective, cancellation);
+            using var outputs = await lease.RunAsync(request.Buffer, [request.Input], terms, request.App.Document.Objective, cancellation);
             var output = outputs.Floats(0);
             var rows = new float[(int)request.Input.Shape[0]][];
             for (var row = 0; row < rows.Length; row++)
@@ -157,11 +251,12 @@ public sealed class Predictor(ModelHost models, CascadeCache cascades, IStateSto
         }
     }
 
-    private Prediction Answer(PredictRequest request, int row, StageAnswer? answer, Features? personal)
+    /// <param name="impersonal">Why there is no head's answer, where there should be one.</param>
+    private Prediction Answer(PredictRequest request, int row, StageAnswer? answer, Features? personal, string? impersonal)
     {
         var app = request.App;
         var hasAnswer = answer is { Stage: >= 0 };
-        if (app.Head is null || personal is null) return hasAnswer ? FromCascade(request, answer!) : DefaultFor(app, answer?.CutShort ?? "deadline");
+        if (app.Head is null || personal is null) return hasAnswer ? Global(request, answer!, impersonal) : DefaultFor(app, answer?.CutShort ?? impersonal ?? "deadline");
 
         var phi = personal.Rows[row];
         var scores = new float[app.Head.Outputs];
@@ -172,9 +267,10 @@ public sealed class Predictor(ModelHost models, CascadeCache cascades, IStateSto
 
         var isRegression = app.Head.Document.Kind == HeadKind.Regression;
         var label = isRegression ? -1 : TensorPrimitives.IndexOfMax(scores);
+        var confidence = isRegression ? default(double?) : Math.Clamp(scores[label], 0, 1);
         return new Prediction
         {
-            Id = seal.Seal(Decide(request, label) with
+            Id = seal.Seal(Decide(request, label, confidence, answer) with
             {
                 FeaturesVersion = personal.Version,
                 PriorVersion = weights?.PriorVersion ?? app.Head.PriorVersion,
@@ -183,7 +279,7 @@ public sealed class Predictor(ModelHost models, CascadeCache cascades, IStateSto
             }),
             Label = isRegression ? null : label,
             Output = isRegression ? scores[0] + (weights?.Offset ?? app.Head.Offset) : null,
-            Confidence = isRegression ? null : Math.Clamp(scores[label], 0, 1),
+            Confidence = confidence,
             Stage = app.Head.Document.Features,
             Degraded = answer?.CutShort,
             Scores = scores,
@@ -191,38 +287,53 @@ public sealed class Predictor(ModelHost models, CascadeCache cascades, IStateSto
         };
     }
 
-    private Prediction FromCascade(PredictRequest request, StageAnswer answer)
+    /// <summary>What a cascade or an ensemble says to everybody.</summary>
+    private Prediction Global(PredictRequest request, StageAnswer answer, string? impersonal)
     {
         if (((ReadOnlySpan<float>)answer.Probabilities).ContainsNotFinite()) return Default(request.App, "not_finite");
-        var label = TensorPrimitives.IndexOfMax(answer.Probabilities);
+        var together = answer as EnsembleAnswer;
+        var label = together?.Label ?? TensorPrimitives.IndexOfMax(answer.Probabilities);
+        var confidence = together?.Confidence ?? answer.Probabilities[label];
         return new Prediction
         {
-            Id = seal.Seal(Decide(request, label)),
+            Id = seal.Seal(Decide(request, label, confidence, answer)),
             Label = label,
-            Confidence = answer.Probabilities[label],
-            Stage = request.App.Document.Cascade[answer.Stage].Model,
+            Confidence = confidence,
+            Stage = together is null ? request.App.Document.Cascade[answer.Stage].Model : together.Chosen ?? "ensemble",
             // Without the head it is the global answer, and less than the app promises.
-            Degraded = answer.CutShort ?? (request.App.Head is null ? null : "deadline"),
+            Degraded = answer.CutShort ?? impersonal,
             Scores = answer.Probabilities,
             StageConfidences = answer.Confidences,
         };
     }
 
+    /// <summary>With what an ensemble's members said, and the default in place of an answer that is less sure than the app allows. Feedback on that one teaches as much as on any other.</summary>
+    private static Prediction Finish(App app, Prediction prediction, EnsembleAnswer answer)
+    {
+        prediction = prediction with { Members = answer.Members, Propensity = answer.Chosen is null ? null : answer.Propensity };
+        return IsUnsure(app, prediction.Confidence) ? prediction with { Label = app.Document.Default.Label, IsDefault = true, Degraded = "unsure" } : prediction;
+    }
+
+    private static bool IsUnsure(App app, double? confidence) => confidence < app.Document.Ensemble?.Floor;
+
     /// <exception cref="RequestException">There is too much to do, and the app has no default to give instead.</exception>
-    private static Prediction DefaultFor(App app, string reason) => reason == "busy" && app.Document.Default is { Label: null, Output: null }
-        ? throw new RequestException(Refusal.Busy, $"app '{app.Name}' has more to do than it can, and no default answer; try again later")
-        : Default(app, reason);
+    private static Prediction DefaultFor(App app, string reason) => reason == "busy" && !app.HasDefault ? throw new RequestException(Refusal.Busy, BusyMessage(app)) : Default(app, reason);
+
+    public static string BusyMessage(App app) => $"app '{app.Name}' has more to do than it can{(app.HasDefault ? "" : ", and no default answer")}; try again later";
 
     private static Prediction Default(App app, string reason) =>
         new() { Label = app.Document.Default.Label, Output = app.Document.Default.Output, IsDefault = true, Degraded = reason };
 
-    private Decision Decide(PredictRequest request, int label) => new()
+    private Decision Decide(PredictRequest request, int label, double? confidence, StageAnswer? answer) => new()
     {
         Tenant = request.App.Tenant,
         App = request.App.Name,
         AppVersion = request.App.Version,
         User = request.User ?? "",
-        Label = label,
+        Label = IsUnsure(request.App, confidence) ? request.App.Document.Default.Label ?? -1 : label,
+        Propensity = (float)((answer as EnsembleAnswer)?.Propensity ?? 1),
+        Context = request.Context ?? "",
+        Members = (answer as EnsembleAnswer)?.Kept ?? [],
         Expires = time.GetUtcNow() + options.DecisionLifetime,
     };
 }
@@ -234,7 +345,13 @@ public sealed record PredictorOptions
 
     /// <summary>How long a prediction waits at most for its user's feedback that this process has accepted and not yet learnt.</summary>
     public TimeSpan ReadYourWritesWait { get; init; } = TimeSpan.FromMilliseconds(100);
+
+    /// <summary>Where the seeds of policies' choices come from; for several threads at once.</summary>
+    public Random Random { get; init; } = Random.Shared;
 }
+
+/// <summary>What an ensemble says about the rows of a request, what ran, and the state that was read for its policy.</summary>
+internal sealed record EnsembleAnswers(EnsembleAnswer[] Answers, IReadOnlyList<MemberRun> Runs, WeightsRead? Read);
 
 /// <summary>φ of each row, the version it was made by, and the user's head if there is one.</summary>
 /// <param name="StateUsd">What reading the head has cost.</param>

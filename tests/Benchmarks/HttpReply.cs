@@ -23,6 +23,9 @@ internal readonly ref struct HttpReply
 
     public bool IsOk => head.StartsWith("HTTP/1.1 200 "u8);
 
+    /// <summary>200 and so on.</summary>
+    public int Status => Utf8Parser.TryParse(head["HTTP/1.1 ".Length..], out int status, out _) ? status : throw new BenchmarkException($"not a response: {StatusLine}");
+
     public string StatusLine => Encoding.ASCII.GetString(head[..head.IndexOf("\r\n"u8)]);
 
     /// <summary>False until the whole response is there.</summary>

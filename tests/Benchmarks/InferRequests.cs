@@ -90,7 +90,7 @@ internal static class InferRequests
     }
 
     /// <summary>The numbers of the first <c>data</c>, nested or flat.</summary>
-    private static float[] JsonValues(HttpReply reply)
+    public static float[] JsonValues(HttpReply reply)
     {
         var reader = new Utf8JsonReader(reply.Body());
         while (reader.Read() && !(reader.TokenType == JsonTokenType.PropertyName && reader.ValueTextEquals("data"u8)))

@@ -19,6 +19,10 @@ Command[] suites =
     Ensemble.Command(),
     CascadeTuning.Command(),
     Cache.Command(),
+    Anytime.Command(),
+    Overload.Command(),
+    Scaling.Command(),
+    Users.Command(),
 ];
 
 var list = new Option<bool>("--list") { Description = "Name the suites and stop; so does giving none." };

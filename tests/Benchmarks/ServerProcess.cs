@@ -67,14 +67,17 @@ internal sealed class ServerProcess : IDisposable
     }
 
     /// <summary>Bytes allocated on the managed heap since the start, from the server's own metrics; null where it has no such metric.</summary>
-    public double? AllocatedBytes()
+    public double? AllocatedBytes() => Metric(AllocatedBytesMetric);
+
+    /// <summary>A figure without labels from the server's own metrics; null where it has no such metric.</summary>
+    public double? Metric(string name)
     {
         using var response = Get("/metrics");
         if (!response.IsSuccessStatusCode) return null;
         using var lines = new StreamReader(response.Content.ReadAsStream());
         while (lines.ReadLine() is { } line)
         {
-            if (line.StartsWith(AllocatedBytesMetric, StringComparison.Ordinal))
+            if (line.StartsWith(name, StringComparison.Ordinal))
                 return double.Parse(line[(line.LastIndexOf(' ') + 1)..], CultureInfo.InvariantCulture);
         }
         return null;
@@ -118,7 +121,7 @@ internal sealed class ServerProcess : IDisposable
             {
                 // Not listening yet.
             }
-            Thread.Sleep(50);
+            Thread.Sleep(10);
         }
         throw new BenchmarkException($"{Name} did not answer 200 to GET {path} within {StartLimit.TotalSeconds} s: {Obituary()}");
     }

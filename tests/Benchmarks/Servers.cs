@@ -27,24 +27,36 @@ internal static class Servers
     private static ServerProcess StartSkiff(Cores cores, Samples samples, string data)
     {
         var skiff = SkiffAssembly(samples.RepositoryRoot);
-        var push = new ProcessStartInfo(ServerProcess.DotnetHost, [skiff, "push", samples.ModelFile, "--name", Samples.ModelName, "--data", data])
-        {
-            RedirectStandardError = true,
-            RedirectStandardOutput = true,
-        };
-        using (var process = Process.Start(push)!)
-        {
-            var error = process.StandardError.ReadToEndAsync();
-            var output = process.StandardOutput.ReadToEnd();
-            process.WaitForExit();
-            if (process.ExitCode != 0)
-                throw new BenchmarkException($"'skiff push' of {samples.ModelFile} failed with exit code {process.ExitCode}:\n{output}{error.GetAwaiter().GetResult()}");
-        }
+        Push(skiff, ["push", samples.ModelFile, "--name", Samples.ModelName, "--data", data]);
         return ServerProcess.Start(Skiff, cores, skiff, port => ["--data", data, "--urls", $"http://127.0.0.1:{port}"], $"/v2/models/{Samples.ModelName}/ready");
     }
 
+    /// <summary>The real server with an app and its models, which lie in one folder.</summary>
+    public static ServerProcess StartSkiffWithApp(Cores cores, string app, IEnumerable<string> modelFiles, string data)
+    {
+        var skiff = SkiffAssembly(Samples.FindRepositoryRoot());
+        foreach (var file in modelFiles) Push(skiff, ["push", file, "--name", Path.GetFileNameWithoutExtension(file), "--data", data]);
+        Push(skiff, ["app", "push", app, "--data", data]);
+        return ServerProcess.Start(Skiff, cores, skiff, port => ["--no-samples", "--data", data, "--urls", $"http://127.0.0.1:{port}"], "/healthz");
+    }
+
+    /// <summary>What a program of this name answers for another model than the samples': the constant endpoint doesn't mind, the baseline serves it under the same address.</summary>
+    public static ServerProcess StartChild(string name, Cores cores, string modelFile) =>
+        ServerProcess.Start(name, cores, ThisAssembly, port => ChildServer.Arguments(name, port, modelFile), ChildServer.ReadyPath);
+
+    private static void Push(string skiff, string[] arguments)
+    {
+        var push = new ProcessStartInfo(ServerProcess.DotnetHost, [skiff, .. arguments]) { RedirectStandardError = true, RedirectStandardOutput = true };
+        using var process = Process.Start(push)!;
+        var error = process.StandardError.ReadToEndAsync();
+        var output = process.StandardOutput.ReadToEnd();
+        process.WaitForExit();
+        if (process.ExitCode != 0)
+            throw new BenchmarkException($"'skiff {string.Join(' ', arguments)}' failed with exit code {process.ExitCode}:\n{output}{error.GetAwaiter().GetResult()}");
+    }
+
     /// <summary>The server that was built with this program: the same configuration and framework, in its own output folder.</summary>
-    private static string SkiffAssembly(string repositoryRoot)
+    public static string SkiffAssembly(string repositoryRoot)
     {
         var framework = new DirectoryInfo(Path.TrimEndingDirectorySeparator(AppContext.BaseDirectory));
         var configuration = framework.Parent!.Name;

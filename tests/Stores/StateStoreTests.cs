@@ -161,6 +161,52 @@ public abstract class StateStoreTests
     }
 
     [Fact]
+    public async Task PolicyWithoutAHead_IsKeptByItselfAndConditionally()
+    {
+        var first = Policy(1, 2, 3);
+        Assert.True(await CommitAsync(User, null, first, "f1"));
+        Assert.False(await CommitAsync(User, null, Policy(9), "f2"));
+        var tag = (await Store.ReadWeightsAsync(User, Cancellation)).Weights!.Tag;
+        Assert.True(await CommitAsync(User, tag, Policy(4, 5), "f3"));
+
+        var whole = (await Open().ReadHeadAsync(User, Cancellation))!;
+
+        Assert.Equal([4, 5], whole.Weights.Policy!);
+        Assert.Empty(whole.Weights.Weights);
+        Assert.Empty(whole.Covariance);
+        Assert.Equal([4, 5], (await Store.ReadWeightsAsync(User, Cancellation)).Weights!.Policy!);
+        Assert.Equal(["f1", "f3"], await AcceptedAsync("f1", "f2", "f3"));
+    }
+
+    [Fact]
+    public async Task PolicyAndHead_AreReadTogether_WhicheverCameFirst()
+    {
+        await CommitAsync(User, null, Policy(1, 2, 3), "f1");
+        var policy = (await Store.ReadHeadAsync(User, Cancellation))!;
+        Assert.True(await CommitAsync(User, policy.Weights.Tag, Some.Head() with { Weights = Some.Head().Weights with { Policy = policy.Weights.Policy } }, "f2"));
+        Assert.True(await CommitAsync(OtherUser, null, Some.Head(), "f3"));
+
+        var both = (await Store.ReadHeadAsync(User, Cancellation))!;
+
+        Assert.Equal([1, 2, 3], both.Weights.Policy!);
+        Assert.Equal(Some.Head().Weights.Weights, both.Weights.Weights);
+        Assert.Equal(Some.Head().Covariance, both.Covariance);
+        Assert.Null((await Store.ReadHeadAsync(OtherUser, Cancellation))!.Weights.Policy);
+    }
+
+    [Fact]
+    public async Task ContextsAndUsersOfTheSameName_AreApart()
+    {
+        await CommitAsync(UserKey.OfContext(User.Tenant, User.App, User.User), null, Policy(1), "f1");
+
+        Assert.Null(await Store.ReadHeadAsync(User, Cancellation));
+        Assert.True(await CommitAsync(User, null, Policy(2), "f1"));
+    }
+
+    private static HeadState Policy(params byte[] policy) =>
+        new(new HeadWeights { FeaturesVersion = 0, PriorVersion = 0, Updates = 0, Weights = [], Offset = 0, Policy = policy, Tag = "" }, []);
+
+    [Fact]
     public async Task ReadersDuringCommits_SeeWeightsAndCovarianceOfOneMoment()
     {
         await CommitAsync(User, null, Some.Head(1), "f1");

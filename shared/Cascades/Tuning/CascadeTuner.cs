@@ -23,7 +23,7 @@ public static class CascadeTuner
         var gates = Enumerable.Range(0, rows.Stages - 1).Select(stage => Fit(rows, stage, fit, options)).ToArray();
         var confidences = gates.Select((gate, stage) => Confidences(rows, stage, gate, certify)).ToArray();
         var points = Paths(options, rows.Stages).SelectMany(path => Walk(rows, path, confidences, certify, options)).ToArray();
-        var chosen = points.Where(point => point.IsCertified && point.Microseconds < rows.Microseconds[^1]).MinBy(point => point.Microseconds);
+        var chosen = points.Where(point => point.IsCertified && point.Microseconds < rows.Alone(rows.Stages - 1)).MinBy(point => point.Microseconds);
         return new Tuning
         {
             Options = options,
@@ -33,7 +33,8 @@ public static class CascadeTuner
             Rows = certify.Length,
             FittedOn = fit.Length,
             Accuracies = [.. Enumerable.Range(0, rows.Stages).Select(stage => Accuracy(rows, stage, certify))],
-            Microseconds = rows.Microseconds,
+            Microseconds = [.. Enumerable.Range(0, rows.Stages).Select(rows.Alone)],
+            Needed = rows.Needed(chosen?.Path.Stages ?? [rows.Stages - 1]),
         };
     }
 
@@ -106,8 +107,9 @@ public static class CascadeTuner
             if (cascade && !alone) won++;
         }
         double[] reach = [.. reached.Select(count => count / (double)which.Length)];
+        var costs = rows.Costs(path.Stages);
         var cost = 0.0;
-        for (var k = 0; k < reach.Length; k++) cost += reach[k] * rows.Microseconds[path.Stages[k]];
+        for (var k = 0; k < reach.Length; k++) cost += reach[k] * costs[k];
         return new TuningPoint(path, thresholds, new PairedDrop(lost, won, which.Length), right / (double)which.Length, cost, reach, null);
     }
 

@@ -68,7 +68,11 @@ public sealed record Tuning
     /// <summary>Of each stage alone, on the rows that certified.</summary>
     public required IReadOnlyList<double> Accuracies { get; init; }
 
+    /// <summary>Of a row that only this stage answers, for each stage: with the runs of what it continues from.</summary>
     public required IReadOnlyList<double> Microseconds { get; init; }
+
+    /// <summary>The stages that run: those that answer at the chosen point, and those that they continue from; ascending.</summary>
+    public required IReadOnlyList<int> Needed { get; init; }
 
     public double Heaviest => Microseconds[^1];
 
@@ -77,9 +81,17 @@ public sealed record Tuning
 
     public int Paths => Points.Select(point => point.Path).Distinct().Count();
 
-    /// <summary>The stages to publish: those of the chosen point with their gates, or the heaviest alone.</summary>
+    /// <summary>The stages to publish: those of the chosen point with their gates, or the heaviest alone; and without a gate those that only compute what these continue from.</summary>
     /// <returns>The index of each stage in the app, and its gate.</returns>
-    public IReadOnlyList<(int Stage, Gate? Gate)> Cascade => Chosen is null
-        ? [(Microseconds.Count - 1, null)]
-        : [.. Chosen.Path.Stages.Select((stage, k) => (stage, k < Chosen.Thresholds.Length ? Gates[stage] with { At = Chosen.Thresholds[k] } : null))];
+    public IReadOnlyList<(int Stage, Gate? Gate)> Cascade => [.. Needed.Select(stage => (stage, Threshold(stage) is { } at ? Gates[stage] with { At = at } : null))];
+
+    private double? Threshold(int stage)
+    {
+        if (Chosen is null) return null;
+        for (var k = 0; k < Chosen.Thresholds.Length; k++)
+        {
+            if (Chosen.Path.Stages[k] == stage) return Chosen.Thresholds[k];
+        }
+        return null;
+    }
 }

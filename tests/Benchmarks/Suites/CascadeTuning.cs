@@ -4,6 +4,7 @@ using Skiff.Apps;
 using Skiff.Cascades;
 using Skiff.Cascades.Tuning;
 using Skiff.Models;
+using Skiff.Store;
 
 namespace Skiff.Benchmarks.Suites;
 
@@ -47,7 +48,38 @@ internal static class CascadeTuning
 
         WriteTuned(report, app, val, test);
         WriteGates(report, val, test);
+        WriteExits(report, folder, repeats);
         WriteValidity(report, pool, resamples);
+    }
+
+    /// <summary>A cascade within one network: what its early exits save against the last exit alone, which computes the same parts without leaving.</summary>
+    private static void WriteExits(Report report, string folder, int repeats)
+    {
+        if (!File.Exists(Path.Combine(folder, "exits.json"))) return;
+        var app = AppDocument.Parse(File.ReadAllBytes(Path.Combine(folder, "exits.json")));
+        var (val, test, _) = Ask(app, folder, repeats);
+        report.Heading("Three exits of one network, tuned on val, looked at on test");
+        report.Table(1, ["exit", "µs a row, alone", "right on val", "right on test"], app.Cascade.Select((stage, i) => new[]
+        {
+            stage.Model, Report.Number(val.Alone(i), "0.0"), Report.Number(val.Accuracy(i), "0.00%"), Report.Number(test.Accuracy(i), "0.00%"),
+        }));
+        report.Text("");
+        report.Table(2, ["E, points", "margin thresholds", "saved", "drop on val", "saved on test", "drop on test, 95% paired", "right on test"], Bounds.Select(bound =>
+        {
+            var tuning = Tune(val, bound.Points, GateOn.Margin);
+            report.Add($"cascade/exits/{Name(bound.Points)}/saved", tuning.Saved, "share of the last exit's run time");
+            if (tuning.Chosen is not { } chosen) return (string[])[Points(bound.Points), "none: the last exit directly", "0%", "", "", "", ""];
+            var after = CascadeTuner.Apply(test, tuning, chosen);
+            var (low, high) = Interval(after.Drop);
+            report.Add($"cascade/exits/{Name(bound.Points)}/test-drop", 100 * after.Drop.Measured, "points", Goal.AtMost(bound.Points));
+            return
+            [
+                Points(bound.Points), string.Join(", ", chosen.Thresholds.Select((at, k) => $"{app.Cascade[chosen.Path.Stages[k]].Model} {Report.Number(at, "0.####")}")),
+                Report.Number(tuning.Saved, "0.0%"), Hundred(chosen.Drop.Measured), Report.Number(1 - after.Microseconds / test.Alone(test.Stages - 1), "0.0%"),
+                $"{Hundred(after.Drop.Measured)} [{Hundred(low)}, {Hundred(high)}] (L {after.Drop.Lost}, W {after.Drop.Won})", Report.Number(after.Accuracy, "0.00%"),
+            ];
+        }));
+        report.Text("\nThe last exit alone runs all three parts, the first two exits' heads included, which are 4% of its multiply-adds. L: only the last exit is right; W: only the cascade.");
     }
 
     private static void WriteTuned(Report report, AppDocument app, TuningRows val, TuningRows test)
@@ -124,24 +156,28 @@ internal static class CascadeTuning
     private static (TuningRows Val, TuningRows Test, TuningRows Pool) Ask(AppDocument app, string folder, int repeats)
     {
         var splits = new[] { "val", "test" }.Select(split => LabelledRows.Read(LabelledRows.Find(Path.Combine(folder, split)), app, 255, 0)).ToArray();
+        var contents = app.Cascade.Select(stage => File.ReadAllBytes(Path.Combine(folder, stage.Model + ".onnx"))).ToArray();
+        OnnxFile[] files = [.. contents.Select(content => OnnxFile.Inspect(content, ModelLimits.Default))];
+        var stages = StageChain.Resolve(app, [.. files.Zip(app.Cascade, (file, stage) => new Manifest
+        {
+            Kind = ArtifactKind.Model, Name = stage.Model, Version = 1, Sha256 = "", Bytes = 0, Created = default, By = "", Inputs = file.Inputs, Outputs = file.Outputs, Metadata = file.Metadata,
+        })]);
         var sessions = new List<ModelSession>();
         try
         {
-            foreach (var stage in app.Cascade)
+            foreach (var (content, file) in contents.Zip(files)) sessions.Add(ModelSession.Load(content, file));
+            StageRuns[] runs = [.. splits.Select(rows => new StageRuns(stages, sessions, rows))];
+            var microseconds = runs[0].Microseconds(repeats, TimeProvider.System, CancellationToken.None);
+            var said = stages.Select((stage, i) =>
             {
-                var content = File.ReadAllBytes(Path.Combine(folder, stage.Model + ".onnx"));
-                sessions.Add(ModelSession.Load(content, OnnxFile.Inspect(content, ModelLimits.Default)));
-            }
-            var microseconds = StageRuns.Microseconds(sessions, splits[0], repeats, TimeProvider.System, CancellationToken.None);
-            var said = sessions.Select((session, i) =>
-            {
-                Console.Error.WriteLine($"... {app.Cascade[i].Model} on val and test");
-                return splits.Select(rows => StageRuns.Probabilities(session, app.Cascade[i].Model, rows, app.Labels.Count, _ => { }, CancellationToken.None)).ToArray();
+                Console.Error.WriteLine($"... {stage.Model} on val and test");
+                return runs.Select(run => run.Probabilities(i, app.Labels.Count, _ => { }, CancellationToken.None)).ToArray();
             }).ToArray();
-            var pool = new TuningRows([.. said.Select(stage => (float[])[.. stage[0], .. stage[1]])], [.. splits[0].Labels, .. splits[1].Labels], app.Labels.Count, microseconds);
+            var chain = new StageChain(stages);
+            var pool = new TuningRows([.. said.Select(stage => (float[])[.. stage[0], .. stage[1]])], [.. splits[0].Labels, .. splits[1].Labels], app.Labels.Count, microseconds, chain);
             return (Split(0), Split(1), pool);
 
-            TuningRows Split(int index) => new([.. said.Select(stage => stage[index])], splits[index].Labels, app.Labels.Count, microseconds);
+            TuningRows Split(int index) => new([.. said.Select(stage => stage[index])], splits[index].Labels, app.Labels.Count, microseconds, chain);
         }
         finally
         {

@@ -239,7 +239,7 @@ internal static class Ensemble
     private static bool[] Wrong(Split split, float[] probabilities) => [.. Calibration.TopLabel(probabilities, split.Labels).Correct.Select(isRight => !isRight)];
 
     /// <summary>Images, labels and what each model says of them.</summary>
-    private sealed class Split
+    internal sealed class Split
     {
         private readonly Dictionary<string, float[]> _probabilities = [];
 

@@ -19,7 +19,7 @@ public sealed class AppRequestTests(AppRequestTests.Fixture fixture) : IClassFix
         ["trailing garbage"] = new(Good + "]", "malformed JSON", "the end of the body"),
         ["an array"] = new("[]", "an object", "an array"),
         ["too deep"] = new($$"""{"input":{{new string('[', 1000)}}""", "64 levels"),
-        ["unknown field"] = new("""{"input":[9,0,0,0],"deadline":20}""", "'deadline'", "user, input or inputs, deadline_ms and explain"),
+        ["unknown field"] = new("""{"input":[9,0,0,0],"deadline":20}""", "'deadline'", "context, user, input or inputs, deadline_ms, priority and explain"),
         ["field in another case"] = new("""{"Input":[9,0,0,0]}""", "'Input'", "input or inputs"),
         ["both input and inputs"] = new("""{"input":[9,0,0,0],"inputs":[[9,0,0,0]]}""", "'input'", "'inputs'", "one of them"),
         ["neither input nor inputs"] = new("""{"user":"u"}""", "'input'", "4 values", "'inputs'"),

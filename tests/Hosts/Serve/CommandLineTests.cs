@@ -210,7 +210,7 @@ public sealed class CommandLineTests : IDisposable
         {
             await SucceedAsync("push", Write("a.onnx", Model), "--name", "m");
             first = await server.Client.GetStringAsync("/apps", Cancellation);
-            foreach (var app in new[] { "fashion", "digits", "films" }) Assert.Contains($"app {app} (version 1)", server.Output);
+            foreach (var app in new[] { "fashion", "fashion-exits", "digits", "films" }) Assert.Contains($"app {app} (version 1)", server.Output);
             server.Terminate();
             Assert.Equal(0, (await server.WaitAsync()).ExitCode);
         }
@@ -231,7 +231,7 @@ public sealed class CommandLineTests : IDisposable
         await Eventually.HoldsAsync("everything is printed", () => Task.FromResult(server.Output.Contains("Ctrl-C stops.")));
 
         var lines = server.Output.Split('\n').Where(line => line.Contains("curl -s ")).ToList();
-        Assert.Equal(3, lines.Count);
+        Assert.Equal(4, lines.Count);
         foreach (var line in lines)
         {
             var words = line.Trim().Split(' ');

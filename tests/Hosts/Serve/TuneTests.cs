@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text;
 using System.Text.Json;
+using System.Text.RegularExpressions;
 using System.Xml.Linq;
 using Skiff.Models;
 using Skiff.Support;
@@ -86,6 +87,36 @@ public sealed class TuneTests : IDisposable
     }
 
     [Fact]
+    public async Task ExitsOfOneNetwork_AreTunedAndAnswerFromWhatTheFirstComputed()
+    {
+        await PublishExitsAsync();
+
+        var result = await TuneAsync("--data", WriteRows(Sure), "--epsilon", "2", "--picture", _folder["frontier.svg"]);
+
+        Assert.True(result.ExitCode == 0, result.Error);
+        Assert.Contains("chosen      near", result.Output);
+        Assert.Contains("toy: version 2, ", result.Output);
+        var stages = Regex.Match(result.Output, @"near +[\d.]+% right +(?<near>[\d.]+) µs.*\n +far +100.00% right +(?<far>[\d.]+) µs");
+        Assert.True(double.Parse(stages.Groups["far"].Value, CultureInfo.InvariantCulture) > double.Parse(stages.Groups["near"].Value, CultureInfo.InvariantCulture), result.Output);
+        await using var server = await SkiffProcess.ServeAsync(_folder["data"], "--no-samples");
+        Assert.Equal((2, "near"), await AskAsync(server, "[9,0,0,0]"));
+        Assert.Equal((2, "far"), await AskAsync(server, "[0,0,0,9]"));
+    }
+
+    [Fact]
+    public async Task ExitThatIsSureAndWrong_StaysWithoutAGate()
+    {
+        await PublishExitsAsync();
+
+        var result = await TuneAsync("--data", WriteRows(i => (i % 2, [9, 0, 9 * (1 - i % 2), 9 * (i % 2)])), "--epsilon", "2", "--picture", _folder["frontier.svg"]);
+
+        Assert.True(result.ExitCode == 0, result.Error);
+        Assert.Contains("chosen      far directly", result.Output);
+        await using var server = await SkiffProcess.ServeAsync(_folder["data"], "--no-samples");
+        Assert.Equal((2, "far"), await AskAsync(server, "[9,0,0,9]"));
+    }
+
+    [Fact]
     public async Task WhatCannotBeTuned_IsRefusedInOneLine()
     {
         await PublishAsync(App);
@@ -115,6 +146,17 @@ public sealed class TuneTests : IDisposable
         await RunAsync("push", Write("cheap.onnx", Part(0, 0)), "--name", "cheap");
         await RunAsync("push", Write("heavy.onnx", Part(2, 12)), "--name", "heavy");
         await RunAsync("app", "push", Write("app.json", Encoding.UTF8.GetBytes(app)));
+    }
+
+    /// <summary>Two exits: the near one says what the first two numbers say and hands on all four, from which the far one says what the last two say.</summary>
+    private async Task PublishExitsAsync()
+    {
+        float[] first = [1, 0, 0, 1, 0, 0, 0, 0];
+        await RunAsync("push", Write("near.onnx", new OnnxBuilder().Input("x", DataType.Fp32, -1, 4).Output("y", DataType.Fp32, -1, 2).Output("all", DataType.Fp32, -1, 4)
+            .Initializer("first", first, 4, 2).Node("MatMul", ["x", "first"], ["y"]).Node("Identity", ["x"], ["all"]).Build()), "--name", "near");
+        await RunAsync("push", Write("far.onnx", Part(2, 12)), "--name", "far");
+        await RunAsync("app", "push", Write("app.json", Encoding.UTF8.GetBytes(App
+            .Replace("cheap", "near").Replace("{\"model\":\"heavy\"}", "{\"model\":\"far\",\"from\":\"all\"}"))));
     }
 
     /// <summary>Two of the four inputs as scores, after so many multiplications by a large identity.</summary>

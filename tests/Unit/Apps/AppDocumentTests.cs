@@ -1,6 +1,7 @@
 using System.Text;
 using Skiff.Apps;
 using Skiff.Cascades;
+using Skiff.Selection;
 
 namespace Skiff.Unit.Apps;
 
@@ -52,6 +53,15 @@ public sealed class AppDocumentTests
             Assert.Equal([1, 2, 3, 4, -5.5], gate.Weights!);
         }
         Assert.Equal(Tier.Heavy, again.Cascade[1].Tier);
+    }
+
+    [Fact]
+    public void StageThatContinues_IsReadAndWrittenBack()
+    {
+        var app = Parse("""{"name":"a",INPUT,TWO,"cascade":[{"model":"m"},{"model":"n","from":"h","gate":{"on":"margin","at":0.5}},{"model":"o","from":"g"}]}""");
+
+        Assert.Equal([null, "h", "g"], app.Cascade.Select(stage => stage.From));
+        Assert.Equal(app.Cascade, AppDocument.Parse(app.ToJson()).Cascade);
     }
 
     [Fact]
@@ -117,6 +127,9 @@ public sealed class AppDocumentTests
     [InlineData("""{"name":"a",INPUT,"cascade":[{"model":"m"}]}""", "needs 'labels'")]
     [InlineData("""{"name":"a",INPUT,TWO,"cascade":[{"model":"m"},{"model":"n"}]}""", "stage 0 of 'cascade' has no 'gate'")]
     [InlineData("""{"name":"a",INPUT,TWO,"cascade":[{"model":"m","gate":{"on":"margin","at":0.5}}]}""", "nobody left to ask")]
+    [InlineData("""{"name":"a",INPUT,TWO,"cascade":[{"model":"m","from":"h"}]}""", "stage 0 of 'cascade' has 'from'")]
+    [InlineData("""{"name":"a",INPUT,TWO,"cascade":[{"model":"m"},{"model":"n","from":""}]}""", "stage 1 of 'cascade' has an empty 'from'")]
+    [InlineData("""{"name":"a",INPUT,TWO,"cascade":[{"model":"m"},{"model":"n","from":"h"},{"model":"o","gate":{"on":"margin","at":0.5}}]}""", "stage 1 of 'cascade' has no 'gate'")]
     [InlineData("""{"name":"a",INPUT,TWO,"cascade":[{"model":"m","gate":{"on":"margin","at":1.5}},{"model":"n"}]}""", "from 0 to 1")]
     [InlineData("""{"name":"a",INPUT,TWO,"cascade":[{"model":"m","gate":{"on":"learned","at":0.5}},{"model":"n"}]}""", "has 0 'weights': for 2 labels it takes 5")]
     [InlineData("""{"name":"a",INPUT,TWO,"cascade":[{"model":"m","gate":{"on":"learned","at":0.5,"weights":[1,2]}},{"model":"n"}]}""", "has 2 'weights'")]
@@ -140,6 +153,65 @@ public sealed class AppDocumentTests
         Assert.True(error is FormatException or Skiff.Store.InvalidNameException, error.ToString());
         Assert.Contains(expected, error.Message);
     }
+
+    [Fact]
+    public void Ensemble_IsReadAndWrittenBack()
+    {
+        var app = Parse("""{"name":"a",INPUT,TWO,"ensemble":{"members":["m","n"],"combine":"majority","calibration":[0.5,0.6,1,0.9],"floor":0.7,"policy":{"kind":"exp4","per":"context","share":0.01}}}""");
+
+        var ensemble = AppDocument.Parse(app.ToJson()).Ensemble!;
+
+        Assert.Equal(["m", "n"], ensemble.Members);
+        Assert.Equal((CombineBy.Majority, 0.7, PolicyPer.Context), (ensemble.Combine, ensemble.Floor, ensemble.Policy!.Per));
+        Assert.Equal([0.5, 0.6, 1, 0.9], ensemble.Calibration!);
+        Assert.Equal(new Exp4 { Share = 0.01 }, ensemble.Policy.Create());
+    }
+
+    [Theory]
+    [InlineData("exp3", typeof(Exp3))]
+    [InlineData("exp4", typeof(Exp4))]
+    [InlineData("epsilon_greedy", typeof(EpsilonGreedy))]
+    [InlineData("thompson", typeof(ThompsonSampling))]
+    public void Policies_AreReadByTheirNamesWithTheirOwnDefaults(string kind, Type type) =>
+        Assert.Equal(Activator.CreateInstance(type), Parse("""{"name":"a",INPUT,TWO,"ensemble":{"members":["m"],"policy":{"kind":"KIND"}}}""".Replace("KIND", kind)).Ensemble!.Policy!.Create());
+
+    [Theory]
+    [InlineData("""{}""", "members")]
+    [InlineData("""{"members":[]}""", "'ensemble.members' has 0 models: it takes 1 to 64")]
+    [InlineData("""{"members":["m","m"]}""", "twice")]
+    [InlineData("""{"members":["m",null]}""", "'ensemble.members' has a null")]
+    [InlineData("""{"members":["../m"]}""", "not a valid model name")]
+    [InlineData("""{"members":["m"],"combine":"median"}""", "combine")]
+    [InlineData("""{"members":["m"],"combine":"weighted"}""", "needs 'weights', or a 'policy' of kind exp4")]
+    [InlineData("""{"members":["m","n"],"combine":"weighted","weights":[1]}""", "'ensemble.weights' takes 2 numbers")]
+    [InlineData("""{"members":["m","n"],"combine":"weighted","weights":[0,0]}""", "not all 0")]
+    [InlineData("""{"members":["m","n"],"weights":[1,2]}""", "\"combine\" of weighted or majority")]
+    [InlineData("""{"members":["m"],"floor":1.5}""", "'ensemble.floor' is 1.5")]
+    [InlineData("""{"members":["m"],"temperature":0}""", "'ensemble.temperature' is 0")]
+    [InlineData("""{"members":["m"],"temperature":2,"combine":"majority"}""", "a majority has votes")]
+    [InlineData("""{"members":["m"],"calibration":[1,0.5,0.5,0.7]}""", "'ensemble.calibration' can't be used")]
+    [InlineData("""{"members":["m"],"policy":{}}""", "kind")]
+    [InlineData("""{"members":["m"],"policy":{"kind":"ucb"}}""", "kind")]
+    [InlineData("""{"members":["m"],"policy":{"kind":"exp3","epsilon":0.1}}""", "'ensemble.policy.epsilon' is no constant of this kind: it takes learning_rate, share, exploration")]
+    [InlineData("""{"members":["m"],"policy":{"kind":"exp3","exploration":2}}""", "'ensemble.policy' is 2: Exploration lies in")]
+    [InlineData("""{"members":["m"],"policy":{"kind":"exp3"},"combine":"mean"}""", "nothing to combine")]
+    [InlineData("""{"members":["m"],"policy":{"kind":"exp3"},"calibration":[0,0.5]}""", "runs alone: leave it out")]
+    [InlineData("""{"members":["m"],"policy":{"kind":"exp4"},"combine":"mean"}""", "a mean has no weights for exp4")]
+    [InlineData("""{"members":["m"],"policy":{"kind":"exp4"},"combine":"weighted","weights":[1]}""", "leave one of them out")]
+    public void InvalidEnsemble_NamesTheFieldAndWhatItTakes(string ensemble, string expected)
+    {
+        var error = Assert.ThrowsAny<Exception>(() => Parse("""{"name":"a",INPUT,TWO,"ensemble":ENSEMBLE}""".Replace("ENSEMBLE", ensemble)));
+
+        Assert.True(error is FormatException or Skiff.Store.InvalidNameException, error.ToString());
+        Assert.Contains(expected, error.Message);
+    }
+
+    [Theory]
+    [InlineData("""{"name":"a",INPUT,TWO,"cascade":[{"model":"m"}],"ensemble":{"members":["m"]}}""", "a 'cascade' or an 'ensemble', not both")]
+    [InlineData("""{"name":"a",INPUT,"ensemble":{"members":["m"]}}""", "an 'ensemble' needs 'labels'")]
+    [InlineData("""{"name":"a",INPUT,TWO,"cache":true,"ensemble":{"members":["m"]}}""", "'cache' keeps what a 'cascade' answers")]
+    [InlineData("""{"name":"a",INPUT,TWO,"ensemble":{"members":["m"]},"head":{"features":"f","kind":"regression"}}""", "neither 'labels'")]
+    public void EnsembleThatTheAppCannotHave_IsRefused(string json, string expected) => Assert.Contains(expected, Assert.Throws<FormatException>(() => Parse(json)).Message);
 
     private static AppDocument Parse(string json) => AppDocument.Parse(Encoding.UTF8.GetBytes(json.Replace("INPUT", Input).Replace("TWO", Two)));
 }

@@ -192,6 +192,95 @@ public sealed class BatcherTests : IDisposable
     }
 
     [Fact]
+    public async Task HigherPriority_ComesFirst_WhateverTheDeadlines()
+    {
+        var batcher = Open(Doubling(), new BatchingOptions { Workers = 1, FixedRows = 1 });
+        var orders = new List<string>();
+        for (var i = 0; i < 5; i++) orders.Add(await AskAllAsync());
+
+        // Runs follow each other; those who are told of it may overtake once on a busy machine.
+        Assert.True(orders.Count(order => order == "1, 3, 5") >= 3, string.Join("; ", orders));
+
+        async Task<string> AskAllAsync()
+        {
+            var order = new List<int>();
+            Task[] asked;
+            using (await OccupyAsync(batcher)) asked = [AskAsync(order, 5, TimeSpan.FromHours(1)), AskAsync(order, 3, TimeSpan.FromHours(2)), AskAsync(order, 1, TimeSpan.FromHours(3))];
+            await Task.WhenAll(asked);
+            return string.Join(", ", order);
+        }
+
+        async Task AskAsync(List<int> order, int priority, TimeSpan left)
+        {
+            var (buffer, input) = Row();
+            (await batcher.RunAsync(buffer, [input], new Terms(In(left), priority), TimeSpan.FromDays(1), Cancellation)).Dispose();
+            lock (order) order.Add(priority);
+        }
+    }
+
+    [Fact]
+    public async Task FullLine_TakesAHigherPriorityInThePlaceOfALowerOne()
+    {
+        var batcher = Open(Doubling(), new BatchingOptions { Workers = 1, MostQueuedRows = 3 });
+        Task<ModelOutputs>[] low, normal;
+        Task<ModelOutputs> high;
+        RequestException refused;
+        using (await OccupyAsync(batcher))
+        {
+            low = [Ask(5), Ask(5)];
+            normal = [Ask(3), Ask(3)];
+            refused = await Assert.ThrowsAsync<RequestException>(() => Ask(5));
+            high = Ask(1);
+            Assert.Equal(4, batcher.QueuedRows);
+        }
+
+        Assert.Equal(Refusal.Busy, refused.Refusal);
+        (await high).Dispose();
+        foreach (var task in normal) (await task).Dispose();
+        (await low[1]).Dispose();
+        Assert.Equal(Refusal.Busy, (await Assert.ThrowsAsync<RequestException>(() => low[0])).Refusal);
+        Assert.Equal((1, 1), (_statistics.DisplacedRequests, _statistics.RefusedRequests));
+
+        Task<ModelOutputs> Ask(int priority)
+        {
+            var (buffer, input) = Row();
+            return batcher.RunAsync(buffer, [input], new Terms(long.MaxValue, priority), null, Cancellation).AsTask();
+        }
+    }
+
+    [Fact]
+    public async Task WhoWouldWaitPastTheDeadline_IsRefusedAtOnce_AndAHigherPriorityIsNot()
+    {
+        // By this clock a run takes a millisecond or two, and so does each step on the way to it.
+        var time = new GatedTime { Step = TimeProvider.System.TimestampFrequency / 1000 };
+        var batcher = Open(Doubling(), new BatchingOptions { Workers = 1, FixedRows = 1 }, time);
+        for (var i = 0; i < 3; i++) (await AskAsync(TimeSpan.FromDays(1), 3)).Dispose();
+        var waiting = new List<Task<ModelOutputs>>();
+        RequestException refused;
+        using (await OccupyAsync(batcher))
+        {
+            for (var i = 0; i < 100; i++) waiting.Add(AskAsync(TimeSpan.FromDays(1), 3));
+            Assert.InRange(batcher.ExpectedWait, TimeSpan.FromMilliseconds(100), TimeSpan.FromMilliseconds(400));
+
+            refused = await Assert.ThrowsAsync<RequestException>(() => AskAsync(TimeSpan.FromMilliseconds(50), 3));
+            waiting.Add(AskAsync(TimeSpan.FromMilliseconds(50), 1));
+        }
+        await Task.WhenAll(waiting[..^1]);
+
+        Assert.Equal(Refusal.Busy, refused.Refusal);
+        Assert.Equal(1, _statistics.RefusedRequests);
+        await waiting[^1];
+        foreach (var task in waiting) (await task).Dispose();
+
+        async Task<ModelOutputs> AskAsync(TimeSpan left, int priority)
+        {
+            var (buffer, input) = Row();
+            var deadline = time.GetTimestamp() + (long)(left.TotalSeconds * time.TimestampFrequency);
+            return await batcher.RunAsync(buffer, [input], new Terms(deadline, priority), null, Cancellation);
+        }
+    }
+
+    [Fact]
     public async Task FixedRows_AreTheMostOfABatch()
     {
         var batcher = Open(Doubling(), new BatchingOptions { Workers = 1, FixedRows = 8 });
@@ -215,11 +304,11 @@ public sealed class BatcherTests : IDisposable
         Assert.Equal(0, _statistics.BatchRows.Counts()[4..].Sum()); // of more than 8 rows
     }
 
-    private Batcher Open(byte[] model, BatchingOptions? options = null)
+    private Batcher Open(byte[] model, BatchingOptions? options = null, TimeProvider? time = null)
     {
         var session = ModelSession.Load(model, OnnxFile.Inspect(model, ModelLimits.Default));
         _sessions.Add(session);
-        return new Batcher(session, options ?? new BatchingOptions(), _statistics, new GatedTime());
+        return new Batcher(session, options ?? new BatchingOptions(), _statistics, time ?? new GatedTime());
     }
 
     private static byte[] Doubling() => new OnnxBuilder().Input("x", DataType.Fp32, -1, Width).Output("y", DataType.Fp32, -1, Width).Node("Add", ["x", "x"], ["y"]).Build();
@@ -313,12 +402,17 @@ public sealed class BatcherTests : IDisposable
         [ThreadStatic]
         private static Gate? _gate;
 
+        private long _now = 1;
+
+        /// <summary>How far the clock goes on at each look; 0 for the system's clock.</summary>
+        public long Step { get; init; }
+
         public static void StopThisThread(int atLook, Gate? gate) => (_looks, _gate) = (atLook, gate);
 
         public override long GetTimestamp()
         {
             if (_looks > 0 && --_looks == 0) _gate!.Wait();
-            return base.GetTimestamp();
+            return Step > 0 ? Interlocked.Add(ref _now, Step) : base.GetTimestamp();
         }
     }
 

@@ -76,6 +76,49 @@ public sealed class CascadeTunerTests
     }
 
     [Fact]
+    public void PartsOfOneNetwork_CostWhatTheyContinueFromToo()
+    {
+        var rows = Linked(SomeRows.Draw(7, 4000, [0.5, 0.8, 0.95], [1, 2, 16]));
+
+        Assert.Equal([1, 3, 19], Enumerable.Range(0, 3).Select(rows.Alone));
+        Assert.Equal([1, 2, 16], rows.Costs([0, 1, 2]));
+        // Whoever does not leave at the first goes through the second, which may not answer.
+        Assert.Equal([1, 18], rows.Costs([0, 2]));
+        Assert.Equal([3, 16], rows.Costs([1, 2]));
+        Assert.Equal([19, 3, 1], [.. CascadeTuner.Run(rows, TwoPoints).Microseconds.Reverse()]);
+    }
+
+    [Fact]
+    public void ExitThatIsNoGood_StaysAndAnswersNothing()
+    {
+        var rows = SomeRows.Draw(7, 4000, [0, 0.8, 0.95], [1, 2, 16]);
+        var sure = rows.Probabilities[0].Select((_, i) => i % 3 == 0 ? 1f : 0f).ToArray();
+
+        var tuning = CascadeTuner.Run(Linked(new TuningRows([sure, rows.Probabilities[1], rows.Probabilities[2]], rows.Labels, 3, rows.Microseconds)), TwoPoints);
+
+        Assert.Equal([1, 2], tuning.Chosen!.Path.Stages);
+        Assert.Equal([(0, false), (1, true), (2, false)], tuning.Cascade.Select(stage => (stage.Stage, stage.Gate is not null)));
+        Assert.Equal(1 - tuning.Chosen.Microseconds / 19, tuning.Saved, 1e-12);
+    }
+
+    [Fact]
+    public void NoExitThatIsAnyGood_LeavesAllPartsAndTheLastAnswer()
+    {
+        var rows = SomeRows.Draw(5, 3000, [0, 0.95]);
+        var sure = rows.Probabilities[0].Select((_, i) => i % 3 == 0 ? 1f : 0f).ToArray();
+
+        var tuning = CascadeTuner.Run(Linked(new TuningRows([sure, rows.Probabilities[1]], rows.Labels, 3, [1, 4])), TwoPoints);
+
+        Assert.Null(tuning.Chosen);
+        Assert.Equal([(0, null), (1, null)], tuning.Cascade);
+        Assert.Equal((0, 5), (tuning.Saved, tuning.Heaviest));
+    }
+
+    /// <summary>Each stage but the first continues from the one before.</summary>
+    private static TuningRows Linked(TuningRows rows) => new(rows.Probabilities, rows.Labels, rows.Classes, rows.Microseconds,
+        new StageChain([.. Enumerable.Range(0, rows.Stages).Select(stage => new Stage($"m{stage}", null, stage == 0 ? null : new StageOutput(stage - 1, "h")))]));
+
+    [Fact]
     public void ChosenPoint_IsTheCheapestBeforeTheFirstThatIsNotCertified()
     {
         var tuning = CascadeTuner.Run(SomeRows.Draw(8, 3000, [0.7, 0.85, 0.95]), TwoPoints);
