@@ -12,6 +12,8 @@ public static class Samples
         ("fashion/fm_small.onnx", "fm_small"),
         ("fashion/fm_medA.onnx", "fm_medA"),
         ("fashion/fm_big.onnx", "fm_big"),
+        ("fashion/fm_medA2.onnx", "fm_medA2"),
+        ("fashion/fm_medB.onnx", "fm_medB"),
         ("fashion/fm_mlp.onnx", "fm_mlp"),
         ("fashion/fm_exit1.onnx", "fm_exit1"),
         ("fashion/fm_exit2.onnx", "fm_exit2"),
@@ -26,6 +28,7 @@ public static class Samples
     [
         ("fashion/app.json", "fashion"),
         ("fashion/exits.json", "fashion-exits"),
+        ("fashion/ensemble.json", "fashion-ensemble"),
         ("digits/app.json", "digits"),
         ("films/app.json", "films"),
     ];
@@ -61,7 +64,7 @@ public static class Samples
         var key = needsKey ? " -H \"Authorization: Bearer $KEY\"" : "";
         var body = app.Name switch
         {
-            "fashion" or "fashion-exits" => $"@{Relative(Path.Combine(Folder, "fashion", "request.json"))}",
+            "fashion" or "fashion-exits" or "fashion-ensemble" => $"@{Relative(Path.Combine(Folder, "fashion", "request.json"))}",
             "digits" => $"@{Relative(Path.Combine(Folder, "digits", "request.json"))}",
             "films" => """'{"user":"u1","input":[42]}'""",
             _ => null,

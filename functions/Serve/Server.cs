@@ -116,9 +116,7 @@ public sealed class Server : IAsyncDisposable
                 try
                 {
                     var app = await engine.Apps.GetAsync(tenant, name, cancellation);
-                    var models = app.Document.Cascade.Select(stage => stage.Model);
-                    if (app.Document.Head is { } head) models = models.Append(head.Features);
-                    foreach (var model in models) (await engine.Models.AcquireAsync(tenant, model, null, cancellation)).Dispose();
+                    foreach (var model in app.Models) (await engine.Models.AcquireAsync(tenant, model, null, cancellation)).Dispose();
                 }
                 catch (Exception e) when (e is RequestException or StoreException)
                 {

@@ -10,6 +10,7 @@ namespace Skiff.Apps;
 public sealed class App
 {
     private readonly Dictionary<string, int> _labels;
+    private volatile bool _hasAnswered;
 
     private App(string tenant, Manifest manifest, AppDocument document, Head? head, Cascade? cascade, Ensemble? ensemble, TimeProvider time)
     {
@@ -41,6 +42,9 @@ public sealed class App
 
     /// <summary>How hard pressed it is here.</summary>
     public Pressure Pressure { get; }
+
+    /// <summary>Whether this version has answered anything in this process: what comes first takes longer.</summary>
+    public bool HasAnswered { get => _hasAnswered; set => _hasAnswered = value; }
 
     /// <summary>Whether it has an answer for those whom no model answers.</summary>
     public bool HasDefault => Document.Default is not { Label: null, Output: null };

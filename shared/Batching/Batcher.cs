@@ -15,7 +15,7 @@ namespace Skiff.Batching;
 /// </remarks>
 public sealed class Batcher : IThreadPoolWorkItem
 {
-    private static readonly TimeSpan LongRun = TimeSpan.FromMilliseconds(5); // many times what waking a thread takes
+    private static readonly TimeSpan LongRun = TimeSpan.FromMilliseconds(1); // many times what waking a thread takes
 
     private readonly BatchingOptions _options;
     private readonly ModelStatistics _statistics;

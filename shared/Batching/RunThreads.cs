@@ -2,7 +2,8 @@ namespace Skiff.Batching;
 
 /// <summary>
 /// Threads for runs that may take long, apart from the pool's, which is no larger than the machine: a few slow runs there, and nobody would be left to answer those whose deadline has come.
-/// A thread is made when all are busy, and ends when it has had nothing to do for a while.
+/// A thread is made when all are busy, and ends when it has had nothing to do for a while. They go after the pool's: who reads, answers and refuses requests takes little of a core and must have it at once, or
+/// what waits would wait where nobody sees it.
 /// </summary>
 internal static class RunThreads
 {
@@ -32,6 +33,7 @@ internal static class RunThreads
 
     private static void Work()
     {
+        ThreadNiceness.Yield();
         while (Next() is { } work) work.Execute();
     }
 

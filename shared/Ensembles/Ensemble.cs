@@ -49,38 +49,26 @@ public sealed class Ensemble(EnsembleDocument document, int classes, TimeSpan ob
     private readonly MemberMeans _means = new(document.Members.Count, classes);
     private readonly ConfidenceMap? _map = document.Map();
     private readonly double[] _weights = Normalise(document.Weights, document.Members.Count);
-    private volatile bool _isWarm;
 
     public EnsemblePolicy? Policy { get; } = document.Policy is { } policy ? new EnsemblePolicy(policy, document.Members, classes) : null;
 
     public IReadOnlyList<string> Members => document.Members;
 
-    /// <summary>Whether its models have been asked for in this process.</summary>
-    public bool IsWarm => _isWarm;
-
-    /// <summary>Loads what is not loaded yet, as far as it gets; what can't be loaded is missing later.</summary>
-    public async Task WarmAsync(string tenant, TimeSpan atMost, CancellationToken cancellation)
-    {
-        var loading = Task.WhenAll(document.Members.Select(async member => (await models.AcquireAsync(tenant, member, null, CancellationToken.None)).Dispose()));
-        await loading.WaitAsync(atMost, time, cancellation).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-        _isWarm = true;
-    }
-
     /// <param name="buffer">Its content must stay as it is until the members have ended that are late; when there are, it is marked so that nobody uses it again.</param>
     /// <param name="input">All rows, shape [N, …].</param>
     /// <param name="chosen">The member that runs; -1 for all.</param>
-    /// <param name="deadline">A timestamp; <see cref="long.MaxValue"/> for none.</param>
-    public async ValueTask<EnsembleRun> RunAsync(string tenant, TensorBuffer buffer, Tensor input, int chosen, long deadline, CancellationToken cancellation)
+    /// <param name="terms">At the deadline the run is over.</param>
+    public async ValueTask<EnsembleRun> RunAsync(string tenant, TensorBuffer buffer, Tensor input, int chosen, Terms terms, CancellationToken cancellation)
     {
         var run = new EnsembleRun(document.Members.Count, chosen);
         // A description of its own: the request's is used again when the request is over, and a member may still be late then.
         var own = new Tensor { Name = input.Name, Type = input.Type, Shape = input.Shape, Offset = input.Offset, Length = input.Length };
-        using var timer = deadline == long.MaxValue ? null : DeadlineTimer.Start(time, deadline, () => run.Close());
+        using var timer = terms.Deadline == long.MaxValue ? null : DeadlineTimer.Start(time, terms.Deadline, () => run.Close());
         try
         {
             for (var m = 0; m < document.Members.Count; m++)
             {
-                if (chosen < 0 || chosen == m) RunThreads.Queue(new Work(this, run, m, tenant, buffer, own, deadline));
+                if (chosen < 0 || chosen == m) RunThreads.Queue(new Work(this, run, m, tenant, buffer, own, terms));
             }
             await run.Done.WaitAsync(cancellation);
         }
@@ -166,7 +154,7 @@ public sealed class Ensemble(EnsembleDocument document, int classes, TimeSpan ob
     }
 
     /// <summary>Runs one member to its end, whether or not somebody still waits for it. It must not throw.</summary>
-    private async Task RunMemberAsync(EnsembleRun run, int member, string tenant, TensorBuffer buffer, Tensor input, long deadline)
+    private async Task RunMemberAsync(EnsembleRun run, int member, string tenant, TensorBuffer buffer, Tensor input, Terms terms)
     {
         try
         {
@@ -174,7 +162,7 @@ public sealed class Ensemble(EnsembleDocument document, int classes, TimeSpan ob
             // Not cancelled with the request, which may be over: what has not begun by the deadline is not begun.
             using var lease = await models.AcquireAsync(tenant, document.Members[member], null, CancellationToken.None);
             lease.RequireFit(input, -1);
-            using var outputs = await RunModelAsync(lease, buffer, input, deadline);
+            using var outputs = await RunModelAsync(lease, buffer, input, terms);
             var scores = outputs.Floats(0);
             var rows = (int)input.Shape[0];
             // Said here and not before the run, because a model may leave the number of its classes open.
@@ -196,11 +184,11 @@ public sealed class Ensemble(EnsembleDocument document, int classes, TimeSpan ob
         }
     }
 
-    private async ValueTask<ModelOutputs> RunModelAsync(ModelLease lease, TensorBuffer buffer, Tensor input, long deadline)
+    private async ValueTask<ModelOutputs> RunModelAsync(ModelLease lease, TensorBuffer buffer, Tensor input, Terms terms)
     {
         try
         {
-            return await lease.RunAsync(buffer, [input], deadline, objective, CancellationToken.None);
+            return await lease.RunAsync(buffer, [input], terms, objective, CancellationToken.None);
         }
         catch (ModelFailedException e)
         {
@@ -225,8 +213,8 @@ public sealed class Ensemble(EnsembleDocument document, int classes, TimeSpan ob
     }
 
     /// <summary>A member's turn.</summary>
-    private sealed class Work(Ensemble ensemble, EnsembleRun run, int member, string tenant, TensorBuffer buffer, Tensor input, long deadline) : IThreadPoolWorkItem
+    private sealed class Work(Ensemble ensemble, EnsembleRun run, int member, string tenant, TensorBuffer buffer, Tensor input, Terms terms) : IThreadPoolWorkItem
     {
-        public void Execute() => _ = ensemble.RunMemberAsync(run, member, tenant, buffer, input, deadline);
+        public void Execute() => _ = ensemble.RunMemberAsync(run, member, tenant, buffer, input, terms);
     }
 }

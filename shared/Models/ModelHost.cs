@@ -103,8 +103,9 @@ public sealed class ModelHost(ModelStore store, ModelHostOptions options, TimePr
         return model.Unloaded ? 0 : model.Live?.Manifest.Version ?? 0;
     }
 
-    /// <summary>Whether a model's version that answers now could run at once.</summary>
-    public bool IsLoaded(string tenant, string name) => _models.TryGetValue((tenant, name), out var model) && model is { Unloaded: false, Live.Batcher: not null };
+    /// <summary>Whether nobody need wait for a model any more: it could run at once, or it is known that it can't.</summary>
+    public bool IsSettled(string tenant, string name) =>
+        _models.TryGetValue((tenant, name), out var model) && (model.Unloaded || model.Live is { Batcher: not null } or { Error: not null });
 
     /// <returns>A version's manifest without loading it; for null, of the version that answers now.</returns>
     public async Task<Manifest> DescribeAsync(string tenant, string name, int? version, CancellationToken cancellation)

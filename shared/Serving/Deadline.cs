@@ -1,18 +1,20 @@
 namespace Skiff.Serving;
 
 /// <summary>
-/// When an answer is due: at the nearest of what the caller says, in milliseconds or microseconds from the request's arrival. After it nothing is begun; what is under way may end.
+/// When an answer is due: at the nearest of the app's objective and what the caller says, in milliseconds or microseconds from the request's arrival. After it nothing is begun; what is under way may end.
 /// </summary>
 internal static class Deadline
 {
     /// <param name="arrived">When the request arrived; this and what is returned are timestamps of <paramref name="time"/>.</param>
+    /// <param name="objective">Of the app, where it counts.</param>
     /// <param name="milliseconds"><c>deadline_ms</c>; null for none.</param>
     /// <param name="microseconds"><c>timeout</c>; 0 for none.</param>
     /// <returns><see cref="long.MaxValue"/> where nobody asks for anything.</returns>
-    public static long Of(long arrived, double? milliseconds, long microseconds, TimeProvider time)
+    public static long Of(long arrived, TimeSpan? objective, double? milliseconds, long microseconds, TimeProvider time)
     {
-        var byMilliseconds = milliseconds is { } ms ? After(arrived, ms / 1e3, time) : long.MaxValue;
-        return microseconds > 0 ? Math.Min(byMilliseconds, After(arrived, microseconds / 1e6, time)) : byMilliseconds;
+        var nearest = objective is { } span ? After(arrived, span.TotalSeconds, time) : long.MaxValue;
+        if (milliseconds is { } ms) nearest = Math.Min(nearest, After(arrived, ms / 1e3, time));
+        return microseconds > 0 ? Math.Min(nearest, After(arrived, microseconds / 1e6, time)) : nearest;
     }
 
     private static long After(long start, double seconds, TimeProvider time)

@@ -122,7 +122,7 @@ public sealed class FeedbackIntake(Predictor predictor, IFeedbackQueue queue, Pe
         if (app.Ensemble is { } ensemble && (app.Head is not null || ensemble.Policy is not null))
         {
             // In its own time: nobody waits for an answer.
-            together = (await predictor.AskAsync(predict, ensemble, long.MaxValue, cancellation)).Answers[0];
+            together = (await predictor.AskAsync(predict, ensemble, Terms.Patient, cancellation)).Answers[0];
             if (together.Kept.Length > 0) message = message with { Members = together.Kept, Propensity = together.Propensity };
         }
         if (app.Head is not { } head || request.User is null) return message;

@@ -39,7 +39,7 @@ public sealed class Inference(ModelHost models, TimeProvider time)
             var inputs = new Tensor[specs.Count];
             Bind(request, specs, inputs);
             CheckOutputs(request, lease.Session.Outputs);
-            var terms = new Terms(Deadline.Of(arrived, null, request.TimeoutMicroseconds, time), request.Priority);
+            var terms = new Terms(Deadline.Of(arrived, null, null, request.TimeoutMicroseconds, time), request.Priority);
             return new InferResult(lease, await lease.RunAsync(request.Buffer, inputs, terms, null, cancellation));
         }
         catch (ModelFailedException e)

@@ -95,7 +95,6 @@ public sealed class Predictor(ModelHost models, CascadeCache cascades, IStateSto
         var app = request.App;
         var rows = (int)request.Input.Shape[0];
         var terms = TermsOf(request);
-        var deadline = app.Ensemble is not null ? DeadlineOf(request) : terms.Deadline;
         var versions = new Dictionary<string, int>();
         var (inCascade, inHead) = (TimeSpan.Zero, TimeSpan.Zero);
         var stateUsd = 0.0;
@@ -114,7 +113,7 @@ public sealed class Predictor(ModelHost models, CascadeCache cascades, IStateSto
         EnsembleAnswers? together = null;
         if (app.Ensemble is { } ensemble)
         {
-            together = await AskAsync(request, ensemble, deadline, cancellation);
+            together = await AskAsync(request, ensemble, terms, cancellation);
             foreach (var run in together.Runs)
             {
                 versions[ensemble.Members[run.Member]] = run.Version;
@@ -125,7 +124,7 @@ public sealed class Predictor(ModelHost models, CascadeCache cascades, IStateSto
 
         var personal = default(Features?);
         var impersonal = app.Head is null ? null : "deadline";
-        if (app.Head is { } head && time.GetTimestamp() < deadline)
+        if (app.Head is { } head && time.GetTimestamp() < terms.Deadline)
         {
             try
             {
@@ -153,6 +152,7 @@ public sealed class Predictor(ModelHost models, CascadeCache cascades, IStateSto
             predictions[row] = prediction = together is null ? prediction : Finish(app, prediction, together.Answers[row]);
             (prediction.Origin, prediction.CostUsd) = (origin, origin.Source == AnswerSource.Computed ? shared + computed : shared);
         }
+        app.HasAnswered = true;
         return new PredictResult(app, predictions, versions);
     }
 
@@ -164,31 +164,22 @@ public sealed class Predictor(ModelHost models, CascadeCache cascades, IStateSto
         return new PredictResult(app, predictions, new Dictionary<string, int>());
     }
 
-    /// <summary>Until when and before whom the request's models are run. The app's objective is not a deadline here: it makes the pressure, and a first answer in a cold process takes longer.</summary>
+    /// <summary>
+    /// Until when and before whom the request's models are run. The objective counts once the app has answered here and its models are loaded: whoever comes before waits for that, no longer than they say themselves.
+    /// </summary>
     private Terms TermsOf(PredictRequest request)
     {
         var app = request.App;
-        var isLoaded = true;
-        foreach (var model in app.Models) isLoaded = isLoaded && models.IsLoaded(app.Tenant, model);
-        return new Terms(Deadline.Of(request.Arrived, request.DeadlineMs, 0, time), request.Priority, isLoaded ? app.Pressure : null);
+        var isWarm = app.HasAnswered;
+        foreach (var model in app.Models) isWarm = isWarm && models.IsSettled(app.Tenant, model);
+        return new Terms(Deadline.Of(request.Arrived, isWarm ? app.Document.Objective : null, request.DeadlineMs, 0, time), request.Priority, isWarm ? app.Pressure : null);
     }
 
-    /// <summary>A timestamp: the nearest of the app's objective and what the caller asks for.</summary>
-    internal long DeadlineOf(PredictRequest request) => (long)(request.Arrived + Math.Min(request.App.Document.ObjectiveMs, request.DeadlineMs ?? double.MaxValue) * time.TimestampFrequency / 1000);
-
     /// <summary>What an ensemble says about the rows of a request: by the weights, or by the one member, of the user's or the context's policy.</summary>
-    /// <param name="deadline">A timestamp, at which it answers with what it has; <see cref="long.MaxValue"/> for none.</param>
-    internal async ValueTask<EnsembleAnswers> AskAsync(PredictRequest request, Ensemble ensemble, long deadline, CancellationToken cancellation)
+    /// <param name="terms">At the deadline it answers with what it has.</param>
+    internal async ValueTask<EnsembleAnswers> AskAsync(PredictRequest request, Ensemble ensemble, Terms terms, CancellationToken cancellation)
     {
         var app = request.App;
-        if (!ensemble.IsWarm)
-        {
-            // Whoever comes first waits for the models to be loaded: the objective counts from there, what the caller asks for does not wait.
-            var began = time.GetTimestamp();
-            var last = deadline == long.MaxValue || request.DeadlineMs is null ? long.MaxValue : (long)(request.Arrived + request.DeadlineMs.Value * time.TimestampFrequency / 1000);
-            await ensemble.WarmAsync(app.Tenant, Until(last), cancellation);
-            if (deadline != long.MaxValue) deadline = Math.Min(last, deadline + time.GetTimestamp() - began);
-        }
         WeightsRead? read = null;
         PolicyState? learnt = null;
         if (ensemble.Policy is { } policy)
@@ -196,21 +187,20 @@ public sealed class Predictor(ModelHost models, CascadeCache cascades, IStateSto
             UserKey? key = policy.Per == PolicyPer.User
                 ? request.User is { } user ? new UserKey(app.Tenant, app.Name, user) : null
                 : request.Context is { } context ? UserKey.OfContext(app.Tenant, app.Name, context) : null;
-            if (key is { } owner) read = await ReadAsync(owner, Until(deadline), cancellation);
+            if (key is { } owner) read = await ReadAsync(owner, terms, cancellation);
             learnt = policy.Read(read?.Weights?.Policy);
         }
         var (chosen, propensity) = ensemble.Policy is { Chooses: true } chooser ? chooser.Choose(learnt!, (ulong)options.Random.NextInt64()) : (-1, 1);
         var weights = ensemble.Policy is { Chooses: false } weighter ? weighter.Weights(learnt!) : null;
-        var run = await ensemble.RunAsync(app.Tenant, request.Buffer, request.Input, chosen, deadline, cancellation);
+        var run = await ensemble.RunAsync(app.Tenant, request.Buffer, request.Input, chosen, terms, cancellation);
         return new EnsembleAnswers([.. Enumerable.Range(0, (int)request.Input.Shape[0]).Select(row => ensemble.Answer(run, row, weights, propensity))], run.Runs, read);
     }
 
-    private TimeSpan Until(long deadline) => deadline == long.MaxValue ? Timeout.InfiniteTimeSpan : TimeSpan.FromSeconds(Math.Max(0, deadline - time.GetTimestamp()) / (double)time.TimestampFrequency);
-
-    /// <summary>Reads somebody's state, after what they have under way here was learnt, or a while has passed.</summary>
-    private async ValueTask<WeightsRead> ReadAsync(UserKey key, TimeSpan atMost, CancellationToken cancellation)
+    /// <summary>Reads somebody's state, after what they have under way here was learnt, or a while has passed; half of what is left at most, the rest is for the models.</summary>
+    private async ValueTask<WeightsRead> ReadAsync(UserKey key, Terms terms, CancellationToken cancellation)
     {
-        await pending.WaitAsync(key, atMost >= TimeSpan.Zero && atMost < options.ReadYourWritesWait ? atMost : options.ReadYourWritesWait, time, cancellation);
+        var left = TimeSpan.FromSeconds(Math.Max(0, terms.Deadline - time.GetTimestamp()) / 2.0 / time.TimestampFrequency);
+        await pending.WaitAsync(key, left < options.ReadYourWritesWait ? left : options.ReadYourWritesWait, time, cancellation);
         return await state.ReadWeightsAsync(key, cancellation);
     }
 
@@ -222,7 +212,7 @@ public sealed class Predictor(ModelHost models, CascadeCache cascades, IStateSto
         var app = request.App;
         var weights = read?.Weights;
         var stateUsd = 0.0;
-        if (read is null && request.User is { } user) (weights, stateUsd) = await ReadAsync(new UserKey(app.Tenant, app.Name, user), options.ReadYourWritesWait, cancellation);
+        if (read is null && request.User is { } user) (weights, stateUsd) = await ReadAsync(new UserKey(app.Tenant, app.Name, user), terms, cancellation);
         if (weights is not null && weights.Weights.Length != head.Dimensions * head.Outputs) weights = null;
         using var lease = await models.AcquireAsync(app.Tenant, head.Document.Features, weights?.FeaturesVersion, cancellation);
         lease.RequireFit(request.Input, head.Width);

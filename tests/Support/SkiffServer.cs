@@ -34,7 +34,7 @@ public sealed class SkiffServer : IAsyncDisposable
     {
         var folder = data ?? Directory.CreateTempSubdirectory("skiff-").FullName;
         var settings = Settings.Read(folder, "http://127.0.0.1:0", environment.ToDictionary(pair => pair.Name, pair => pair.Value));
-        return new SkiffServer(await Server.StartAsync(settings, samples ? Samples.Folder : null, CancellationToken.None), folder, data is null);
+        return new SkiffServer(await Server.StartAsync(settings, samples ? Patient.Samples : null, CancellationToken.None), folder, data is null);
     }
 
     /// <summary>Publishes as <c>skiff push</c> does.</summary>
@@ -42,7 +42,7 @@ public sealed class SkiffServer : IAsyncDisposable
         (await Publisher().PushAsync(tenant, content, name, alias, CancellationToken.None)).Manifest;
 
     public async Task<Manifest> PushAppAsync(string json, string tenant = "default") =>
-        (await Publisher().PushAppAsync(tenant, Encoding.UTF8.GetBytes(json), CancellationToken.None)).Manifest;
+        (await Publisher().PushAppAsync(tenant, Encoding.UTF8.GetBytes(Patient.AppWithout(json)), CancellationToken.None)).Manifest;
 
     /// <summary>Posts JSON; the answer's status and JSON (default where the body is empty).</summary>
     public async Task<(HttpStatusCode Status, JsonElement Body)> PostAsync(string path, string json, string? key = null)

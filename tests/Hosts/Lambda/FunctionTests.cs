@@ -124,7 +124,7 @@ public sealed class FunctionTests(MotoServer moto) : IClassFixture<MotoServer>
         {
             await publisher.PushAsync("acme", await File.ReadAllBytesAsync(Repository.Sample(file)), name, ModelStore.Live, CancellationToken.None);
         }
-        await publisher.PushAppAsync("acme", await File.ReadAllBytesAsync(Repository.Sample("films/app.json")), CancellationToken.None);
+        await publisher.PushAppAsync("acme", Encoding.UTF8.GetBytes(Patient.Sample("films/app.json")), CancellationToken.None);
     }
 
     private static async Task<JsonElement> PostAsync(HttpClient client, string path, string json, HttpStatusCode expected)

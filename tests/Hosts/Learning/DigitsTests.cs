@@ -41,7 +41,7 @@ public sealed class DigitsTests(ITestOutputHelper output)
     {
         await server.PushAsync($"digits_body_{speaker}", await File.ReadAllBytesAsync(Repository.Sample($"digits/digits-body-without-{speaker}.onnx")));
         await server.PushAsync($"digits_prior_{speaker}", await File.ReadAllBytesAsync(Repository.Sample($"digits/{speaker}-prior.json")));
-        var app = await File.ReadAllTextAsync(Repository.Sample("digits/app.json"));
+        var app = Patient.Sample("digits/app.json");
         await server.PushAppAsync(app.Replace("\"digits\"", $"\"digits_{speaker}\"").Replace("\"digits_body\"", $"\"digits_body_{speaker}\"").Replace("\"digits_prior\"", $"\"digits_prior_{speaker}\""));
 
         var clips = Idx.Read(Repository.Sample($"digits/{speaker}-logmel-idx3-ubyte.gz"));

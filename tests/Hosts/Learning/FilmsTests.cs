@@ -17,7 +17,7 @@ public sealed class FilmsTests(ITestOutputHelper output)
         await using var server = await SkiffServer.StartAsync();
         await server.PushAsync("mt_item_features", await File.ReadAllBytesAsync(Repository.Sample("films/mt_item_features.onnx"), TestContext.Current.CancellationToken));
         await server.PushAsync("mt_priors", await File.ReadAllBytesAsync(Repository.Sample("films/mt_priors.json"), TestContext.Current.CancellationToken));
-        await server.PushAppAsync(await File.ReadAllTextAsync(Repository.Sample("films/app.json"), TestContext.Current.CancellationToken));
+        await server.PushAppAsync(Patient.Sample("films/app.json"));
         var users = ReadRatings().GroupBy(rating => rating.User).ToList();
         var errors = new ConcurrentBag<(double Squared, int Count)>();
 

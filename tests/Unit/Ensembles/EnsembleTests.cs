@@ -175,19 +175,6 @@ public sealed class EnsembleTests : IDisposable
         Assert.Equal(0.6, Answer(ensemble, await RunAsync(ensemble, [0, 2])).Confidence);
     }
 
-    [Fact]
-    public async Task FirstOfAProcess_WaitsForTheModels()
-    {
-        var ensemble = await EnsembleAsync(late: true);
-        var warming = ensemble.WarmAsync("default", Timeout.InfiniteTimeSpan, Cancellation);
-        Assert.False(ensemble.IsWarm || warming.IsCompleted);
-        _held.Release();
-        await warming;
-
-        Assert.True(ensemble.IsWarm);
-        Assert.Null(Answer(ensemble, await RunAsync(ensemble, [0, 2], deadline: 10)).CutShort);
-    }
-
     private static EnsembleAnswer Answer(Ensemble ensemble, EnsembleRun run) => ensemble.Answer(run, 0, null, 1);
 
     /// <param name="late">Whether <c>late</c> is the last member, and its file is held from now on.</param>
