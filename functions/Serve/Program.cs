@@ -9,6 +9,8 @@ var root = new RootCommand("Skiff serves ONNX models from functions, and from th
 ServeCommand.Add(root, data);
 StoreCommands.Add(root, data, tenant);
 TuneCommand.Add(root, data, tenant);
+SimulateCommand.Add(root);
+PlanCommand.Add(root);
 KeyCommand.Add(root, tenant);
 
 // The web host handles Ctrl-C itself, and drains; the command line's own handler would cut it short.

@@ -6,6 +6,10 @@ public static class Prices
     public const double FunctionGigabyteSecond = 0.0000166667;
     public const double FunctionRequest = 0.20 / 1_000_000;
 
+    /// <summary>Of an instance that is kept ready: while it stands, and more while it runs.</summary>
+    public const double ProvisionedGigabyteSecond = 0.0000041667;
+    public const double ProvisionedRunGigabyteSecond = 0.0000097222;
+
     /// <summary>The memory that comes with one virtual CPU, in GB.</summary>
     public const double GigabytesPerCore = 1.769;
 

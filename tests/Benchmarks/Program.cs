@@ -23,6 +23,8 @@ Command[] suites =
     Overload.Command(),
     Scaling.Command(),
     Users.Command(),
+    Routing.Command(),
+    Simulate.Command(),
 ];
 
 var list = new Option<bool>("--list") { Description = "Name the suites and stop; so does giving none." };

@@ -1,0 +1,67 @@
+namespace Skiff.Routing;
+
+/// <summary>One process behind the router, and what is known of it; lives on from snapshot to snapshot.</summary>
+public sealed class Replica
+{
+    private readonly Circuit _circuit;
+    private int _assigned;
+    private int _inFlight;
+    private long _warming;
+    private ReplicaReport? _report;
+    private long _reported;
+
+    internal Replica(Uri address, RouterOptions options)
+    {
+        Address = address;
+        Name = address.GetLeftPart(UriPartial.Authority);
+        _circuit = new Circuit(options);
+    }
+
+    public Uri Address { get; }
+
+    /// <summary>Scheme, host and port: who it is, wherever it is listed.</summary>
+    public string Name { get; }
+
+    /// <summary>Whether it is left out after failures.</summary>
+    public bool IsOut => _circuit.IsOpen;
+
+    /// <summary>Requests that it was given and has not answered.</summary>
+    public int InFlight => Volatile.Read(ref _inFlight);
+
+    /// <summary>What it said last; null before.</summary>
+    public ReplicaReport? Report => Volatile.Read(ref _report);
+
+    /// <summary>Requests that it was given lately.</summary>
+    internal int Assigned => Volatile.Read(ref _assigned);
+
+    internal Circuit Circuit => _circuit;
+
+    internal bool IsWarm(ulong model) => Report?.IsWarm(model) ?? true;
+
+    /// <summary>Takes the one place for a request that makes this replica load a model.</summary>
+    internal bool TryWarm(ulong model) => Interlocked.CompareExchange(ref _warming, (long)model, 0) == 0;
+
+    internal void EndWarming() => Volatile.Write(ref _warming, 0);
+
+    internal void Begin()
+    {
+        Interlocked.Increment(ref _assigned);
+        Interlocked.Increment(ref _inFlight);
+    }
+
+    internal void End() => Interlocked.Decrement(ref _inFlight);
+
+    internal int Halve()
+    {
+        var assigned = Volatile.Read(ref _assigned);
+        return Interlocked.Add(ref _assigned, assigned / 2 - assigned);
+    }
+
+    internal void Say(ReplicaReport report, long now)
+    {
+        Volatile.Write(ref _reported, now);
+        Volatile.Write(ref _report, report);
+    }
+
+    internal bool IsSaturated(long now, long age) => Report is { IsSaturated: true } && now - Volatile.Read(ref _reported) < age;
+}

@@ -1,0 +1,269 @@
+using FsCheck;
+using FsCheck.Fluent;
+using Skiff.Routing;
+using Outcome = Skiff.Routing.Outcome;
+
+namespace Skiff.Unit.Routing;
+
+public sealed class RouterTests
+{
+    private static readonly ulong Model = RouteKey.OfModel("t", "m");
+    private readonly ManualTime _time = new();
+
+    [Fact]
+    public void WhateverIsAsked_NobodyHasMoreThanItsShareOfWhatWasGivenOrIsInFlight() => Check.One(Config.QuickThrowOnFailure.WithMaxTest(60), Prop.ForAll(Gen.Choose(0, int.MaxValue - 1).ToArbitrary(), seed =>
+    {
+        var random = new Random(seed);
+        var count = random.Next(2, ReplicaSet.MostWithoutTable + 1);
+        var options = new RouterOptions { Slack = 0.05 + random.NextDouble(), Window = 16, Grace = random.Next(1, 8) };
+        var router = Some(count, options);
+        var (open, keys) = (new List<Lease>(), random.Next(1, 50));
+        for (var i = 0; i < 3000; i++)
+        {
+            if (open.Count > 0 && random.Next(3) == 0)
+            {
+                var end = random.Next(open.Count);
+                open[end].End(Outcome.Answered);
+                open.RemoveAt(end);
+                continue;
+            }
+            Assert.True(router.TryTake(RouteKey.OfUser("t", "a", $"{random.Next(keys)}"), 0, null, out var lease));
+            open.Add(lease);
+            var (given, inFlight) = (0, 0);
+            foreach (var replica in router.Replicas.Replicas) (given, inFlight) = (given + replica.Assigned, inFlight + replica.InFlight);
+            Assert.InRange(lease.Replica.InFlight, 1, (1 + options.Slack) * inFlight / count + options.Grace + 1e-9);
+            // Halving rounds each count down, by less than one each.
+            Assert.InRange(lease.Replica.Assigned, 0, (1 + options.Slack) * (given + count) / count + options.Grace + 1);
+            Assert.Equal(open.Count, inFlight);
+        }
+    }));
+
+    [Fact]
+    public void OneHotKey_SpillsOverAsManyReplicasAsItsBoundTakes()
+    {
+        var router = Some(8);
+        var counts = Take(router, 10_000, _ => 7).Values;
+
+        // As many as it takes: 8 / 1.2.
+        Assert.Equal(7, counts.Count);
+        Assert.True(counts.Max() <= 1.25 * 10_000 / 8, $"one got {counts.Max()}");
+    }
+
+    [Fact]
+    public void ManyReplicasAndOneHotKey_SpillsToo()
+    {
+        var router = Some(100);
+        var counts = Take(router, 50_000, i => (ulong)(i % 3 == 0 ? 7 : i)).Values;
+
+        Assert.True(counts.Count == 100 && counts.Max() <= 1.25 * 50_000 / 100, $"{counts.Count} were asked, one {counts.Max()}");
+    }
+
+    [Fact]
+    public void FreeReplicas_AUserAlwaysLandsOnOne()
+    {
+        var router = Some(8);
+        var key = RouteKey.OfUser("t", "a", "ann");
+        Assert.Single(Take(router, 4, _ => key));
+        Assert.Single(Take(Some(8), 4, _ => key).Keys.Select(replica => replica.Name).Concat(Take(Some(8), 4, _ => key).Keys.Select(replica => replica.Name)).Distinct());
+    }
+
+    [Fact]
+    public void ModelLoadedElsewhere_OneRequestWarmsTheOwnerAndTheOthersGoWhereItIs()
+    {
+        var router = Some(8);
+        foreach (var replica in router.Replicas.Replicas) router.Say(replica, new ReplicaReport { Warm = [] });
+        Assert.True(router.TryTake(5, Model, null, out var first));
+        first.End(Outcome.Answered);
+        var owner = first.Replica;
+        var other = router.Replicas.Replicas[0] == owner ? router.Replicas.Replicas[1] : router.Replicas.Replicas[0];
+        router.Say(other, new ReplicaReport { Warm = [Model] });
+
+        Assert.True(router.TryTake(5, Model, null, out var warming));
+        Assert.Equal(owner, warming.Replica);
+        Assert.True(router.TryTake(5, Model, null, out var meanwhile));
+        Assert.Equal(other, meanwhile.Replica);
+
+        router.Say(owner, new ReplicaReport { Warm = [Model] });
+        warming.End(Outcome.Answered);
+        Assert.True(router.TryTake(5, Model, null, out var after));
+        Assert.Equal(owner, after.Replica);
+    }
+
+    [Fact]
+    public void ReplicaThatSaysItIsSaturated_IsPassedOverUntilThatIsOld()
+    {
+        var router = Some(4);
+        router.TryTake(5, 0, null, out var lease);
+        router.Say(lease.Replica, new ReplicaReport { Load = 1, Queue = 3 });
+
+        router.TryTake(5, 0, null, out var next);
+        Assert.NotEqual(lease.Replica, next.Replica);
+        _time.Advance(router.Options.ReportAge);
+        router.TryTake(5, 0, null, out var later);
+        Assert.Equal(lease.Replica, later.Replica);
+    }
+
+    [Fact]
+    public void DeadReplica_IsLeftOutAtOnce_AndTriedOnceAfterEachPause()
+    {
+        var router = Some(4);
+        router.TryTake(5, 0, null, out var lease);
+        var dead = lease.Replica;
+        lease.End(Outcome.Unreachable);
+        Assert.True(dead.IsOut);
+        Assert.DoesNotContain(dead, Take(router, 50, i => (ulong)i).Keys);
+
+        _time.Advance(router.Options.Pause);
+        Assert.True(router.TryTake(5, 0, null, out var trial));
+        Assert.Equal(dead, trial.Replica);
+        Assert.True(router.TryTake(5, 0, null, out var besides));
+        Assert.NotEqual(dead, besides.Replica);
+        trial.End(Outcome.Failed);
+
+        _time.Advance(router.Options.Pause);
+        Assert.DoesNotContain(dead, Take(router, 50, i => (ulong)i).Keys);
+        _time.Advance(router.Options.Pause);
+        Assert.True(router.TryTake(5, 0, null, out trial));
+        Assert.Equal(dead, trial.Replica);
+        trial.End(Outcome.Answered);
+        Assert.False(dead.IsOut);
+        Assert.Contains(dead, Take(router, 50, i => (ulong)i).Keys);
+    }
+
+    [Fact]
+    public void Failures_OpenACircuitOnlyInARow_AndRefusalsNever()
+    {
+        var router = Some(1);
+        foreach (var outcome in new[] { Outcome.Failed, Outcome.Failed, Outcome.Answered, Outcome.Failed, Outcome.Failed, Outcome.Refused, Outcome.Refused, Outcome.Abandoned })
+        {
+            Assert.True(router.TryTake(1, 0, null, out var lease));
+            lease.End(outcome);
+        }
+        Assert.True(router.TryTake(1, 0, null, out var last));
+        last.End(Outcome.Failed);
+        Assert.False(router.TryTake(1, 0, null, out _));
+    }
+
+    [Fact]
+    public void AllOut_NobodyIsAsked_AndAProbeBringsOneBack()
+    {
+        var router = Some(3);
+        foreach (var replica in router.Replicas.Replicas) router.Probed(replica, isWell: false);
+        Assert.False(router.TryTake(1, 0, null, out _));
+        router.Probed(router.Replicas.Replicas[1], isWell: true);
+        Assert.True(router.TryTake(1, 0, null, out var lease));
+        Assert.Equal(router.Replicas.Replicas[1], lease.Replica);
+    }
+
+    [Fact]
+    public void Replaced_WhoStaysKeepsWhatIsKnown_AndRequestsOfThoseGoneEnd()
+    {
+        var router = Some(3);
+        var (goes, stays) = (router.Replicas.Replicas[0], router.Replicas.Replicas[1]);
+        var leases = new List<Lease>();
+        for (var i = 0; i < 9; i++)
+        {
+            router.TryTake((ulong)i, 0, null, out var lease);
+            leases.Add(lease);
+        }
+        router.Probed(stays, isWell: false);
+        router.Replace(Enumerable.Range(1, 3).Select(ReplicaSetTests.Address));
+
+        Assert.DoesNotContain(goes, router.Replicas.Replicas.ToArray());
+        Assert.Same(stays, router.Replicas.Replicas[0]);
+        Assert.True(stays.IsOut);
+        foreach (var lease in leases) lease.End(Outcome.Answered);
+        Assert.Equal(0, goes.InFlight);
+    }
+
+    [Fact]
+    public void NoReplicas_NobodyIsAsked() => Assert.False(new Router(new RouterOptions(), _time).TryTake(1, 0, null, out _));
+
+    [Fact]
+    public void Choice_AllocatesNothing()
+    {
+        var router = Some(64);
+        Run(2000);
+        var before = GC.GetAllocatedBytesForCurrentThread();
+        Run(2000);
+        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+
+        void Run(int times)
+        {
+            for (var i = 0; i < times; i++)
+            {
+                router.TryTake((ulong)i, Model, null, out var lease);
+                lease.End(Outcome.Answered);
+            }
+        }
+    }
+
+    [Fact]
+    public void SecondAttempts_AreAShareOfRequests()
+    {
+        var budget = new RetryBudget(new RouterOptions { RetryShare = 0.1, RetryReserve = 5 });
+        var spent = 0;
+        for (var i = 0; i < 1000; i++)
+        {
+            budget.Pay();
+            if (budget.TrySpend()) spent++;
+        }
+        Assert.InRange(spent, 100, 105);
+    }
+
+    [Fact]
+    public void HedgeDelay_IsTheQuantileOfWhatWasMeasured_PerModel()
+    {
+        var router = Some(2);
+        Assert.Null(router.HedgeDelay(Model));
+        for (var i = 1; i <= 320; i++)
+        {
+            router.TryTake((ulong)i, Model, null, out var lease);
+            _time.Advance(TimeSpan.FromMilliseconds(i % 100 < 90 ? 10 : 100));
+            lease.End(Outcome.Answered);
+        }
+        Assert.InRange(router.HedgeDelay(Model)!.Value.TotalMilliseconds, 100, 113);
+        Assert.Null(router.HedgeDelay(Model + 1));
+        Assert.Null(Some(2, new RouterOptions { HedgeQuantile = 1 }).HedgeDelay(Model));
+    }
+
+    [Theory]
+    [InlineData("0.85", "12", "acme/fm_big, acme/fm_small", "0.1.0", 0.85, 12, 2, "0.1.0")]
+    [InlineData("NaN", "-1", "", "", null, null, 0, null)]
+    [InlineData("-0.5", "1e3", ",,,/,a,/b,a/../b,acme/ok", "a b", null, null, 1, null)]
+    [InlineData("99999999999999999999", "99999999999999999999", null, "\u0001", null, null, null, null)]
+    [InlineData(null, null, null, null, null, null, null, null)]
+    public void Report_WhatCannotBeReadIsUnknown(string? load, string? queue, string? warm, string? version, double? isLoad, int? isQueue, int? models, string? isVersion)
+    {
+        var report = ReplicaReport.Parse(load, queue, warm, version);
+        Assert.Equal((isLoad, isQueue, models, isVersion), (report.Load, report.Queue, report.Warm?.Count, report.Version));
+    }
+
+    [Fact]
+    public void Report_AnyText_IsReadOrUnknown() => Check.One(Config.QuickThrowOnFailure.WithMaxTest(500), Prop.ForAll(ArbMap.Default.ArbFor<string?>(), text =>
+    {
+        var report = ReplicaReport.Parse(text, text, text, text);
+        Assert.True(report.Load is null or >= 0 and <= 1e6);
+        Assert.True(report.Queue is null or >= 0);
+        Assert.True(report.Warm is null or { Count: <= ReplicaReport.MostWarm });
+    }));
+
+    private Router Some(int count, RouterOptions? options = null)
+    {
+        var router = new Router(options ?? new RouterOptions(), _time);
+        router.Replace(Enumerable.Range(0, count).Select(ReplicaSetTests.Address));
+        return router;
+    }
+
+    private static Dictionary<Replica, int> Take(Router router, int times, Func<int, ulong> key)
+    {
+        var counts = new Dictionary<Replica, int>();
+        for (var i = 0; i < times; i++)
+        {
+            Assert.True(router.TryTake(key(i), 0, null, out var lease));
+            lease.End(Outcome.Answered);
+            counts[lease.Replica] = counts.GetValueOrDefault(lease.Replica) + 1;
+        }
+        return counts;
+    }
+}
