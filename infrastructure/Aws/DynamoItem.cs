@@ -13,7 +13,7 @@ namespace Skiff.Aws;
 /// <code>
 /// pk                                      sk           what
 /// 7:default6:digits4:user2:u1             weights      what a prediction reads: version, features, prior, updates, offset, weights, policy
-/// 7:default6:digits4:user2:u1             covariance   version, covariance
+/// 7:default6:digits4:user2:u1             covariance   version, covariance, memory (none in heads of earlier versions)
 /// 7:default6:digits8:feedback32:&lt;hash&gt;    feedback     user, version, place, learnt, note, body, expires
 /// </code>
 /// Feedback lies by the hash of its id, whosever it is: its place being free is what makes it count once for an app, and hashes spread over partitions.
@@ -21,7 +21,7 @@ namespace Skiff.Aws;
 /// </summary>
 internal static class DynamoItem
 {
-    public const string Weights = "weights", Covariance = "covariance", Feedback = "feedback", Policy = "policy";
+    public const string Weights = "weights", Covariance = "covariance", Feedback = "feedback", Policy = "policy", Memory = "memory";
 
     /// <summary>The table's TTL attribute, in Unix seconds. The service deletes up to days later, which only means that a duplicate is noticed for longer.</summary>
     public const string Expires = "expires";
@@ -52,11 +52,12 @@ internal static class DynamoItem
         return item;
     }
 
-    public static Dictionary<string, AttributeValue> OfCovariance(UserKey user, float[] covariance, long version) => new(Of(KeyOf(user), Covariance))
+    public static Dictionary<string, AttributeValue> OfCovariance(UserKey user, HeadState head, long version)
     {
-        ["version"] = Number(version),
-        [Covariance] = Floats(covariance),
-    };
+        var item = new Dictionary<string, AttributeValue>(Of(KeyOf(user), Covariance)) { ["version"] = Number(version), [Covariance] = Floats(head.Covariance) };
+        if (head.Memory.Length > 0) item[Memory] = new() { B = new MemoryStream(head.Memory) };
+        return item;
+    }
 
     public static Dictionary<string, AttributeValue> OfFeedback(UserKey user, AcceptedFeedback accepted, long version, int place, DateTimeOffset expires)
     {
@@ -83,6 +84,8 @@ internal static class DynamoItem
         Weights = item.TryGetValue(Weights, out var weights) ? ReadFloats(weights) : [],
         Policy = item.TryGetValue(Policy, out var policy) ? policy.B.ToArray() : null,
     };
+
+    public static byte[] ReadMemory(Dictionary<string, AttributeValue> covariance) => covariance.TryGetValue(Memory, out var memory) ? memory.B.ToArray() : [];
 
     public static float[] ReadFloats(AttributeValue value) => MemoryMarshal.Cast<byte, float>(value.B.ToArray()).ToArray();
 

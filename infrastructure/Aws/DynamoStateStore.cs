@@ -79,7 +79,10 @@ public sealed class DynamoStateStore : IStateStore
             if (!items.TryGetValue(DynamoItem.Weights, out var weights)) return null;
             if (!weights.ContainsKey(DynamoItem.Weights)) return new HeadState(DynamoItem.ReadWeights(weights), []);
             var covariance = items.GetValueOrDefault(DynamoItem.Covariance);
-            if (covariance?["version"].N == weights["version"].N) return new HeadState(DynamoItem.ReadWeights(weights), DynamoItem.ReadFloats(covariance[DynamoItem.Covariance]));
+            if (covariance?["version"].N == weights["version"].N)
+            {
+                return new HeadState(DynamoItem.ReadWeights(weights), DynamoItem.ReadFloats(covariance[DynamoItem.Covariance])) { Memory = DynamoItem.ReadMemory(covariance) };
+            }
             if (attempt == _options.MostAttempts)
             {
                 throw new StoreException($"the DynamoDB table '{_table}' is damaged: weights of version {weights["version"].N} stand beside "
@@ -192,7 +195,7 @@ public sealed class DynamoStateStore : IStateStore
                 weights.ExpressionAttributeValues = new() { [":expected"] = DynamoItem.Number(expected) };
             }
             yield return weights;
-            if (head.Covariance.Length > 0) yield return new Put { TableName = _table, Item = DynamoItem.OfCovariance(commit.User, head.Covariance, version) };
+            if (head.Covariance.Length > 0) yield return new Put { TableName = _table, Item = DynamoItem.OfCovariance(commit.User, head, version) };
         }
         var expires = _time.GetUtcNow() + _options.FeedbackHorizon;
         for (var place = 0; place < commit.Accepted.Count; place++)

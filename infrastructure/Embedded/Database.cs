@@ -1,3 +1,4 @@
+using System.Globalization;
 using Microsoft.Data.Sqlite;
 using Skiff.Store;
 
@@ -43,6 +44,19 @@ internal static class Database
         using var command = connection.CreateCommand();
         command.CommandText = sql;
         command.ExecuteNonQuery();
+    }
+
+    /// <summary>Adds to a table of an earlier version the column that it lacks; whoever opens the file at the same moment may be the faster one.</summary>
+    public static void AddColumn(SqliteConnection connection, string table, string column)
+    {
+        using var command = connection.CreateCommand();
+        command.CommandText = $"SELECT count(*) FROM pragma_table_info('{table}') WHERE name = '{column.Split(' ')[0]}'";
+        if (Convert.ToInt64(command.ExecuteScalar(), CultureInfo.InvariantCulture) > 0) return;
+        InTransaction(connection, () =>
+        {
+            if (Convert.ToInt64(command.ExecuteScalar(), CultureInfo.InvariantCulture) == 0) Execute(connection, $"ALTER TABLE {table} ADD COLUMN {column}");
+            return true;
+        });
     }
 
     /// <summary>

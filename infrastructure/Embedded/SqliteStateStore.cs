@@ -22,7 +22,7 @@ public sealed class SqliteStateStore : IStateStore, IDisposable
             tag INTEGER NOT NULL, features_version INTEGER NOT NULL, prior_version INTEGER NOT NULL, updates INTEGER NOT NULL, offset REAL NOT NULL, weights BLOB NOT NULL,
             PRIMARY KEY (tenant, app, user)) WITHOUT ROWID;
         CREATE TABLE IF NOT EXISTS covariances (
-            tenant TEXT NOT NULL, app TEXT NOT NULL, user TEXT NOT NULL, covariance BLOB NOT NULL,
+            tenant TEXT NOT NULL, app TEXT NOT NULL, user TEXT NOT NULL, covariance BLOB NOT NULL, memory BLOB,
             PRIMARY KEY (tenant, app, user));
         CREATE TABLE IF NOT EXISTS policies (
             tenant TEXT NOT NULL, app TEXT NOT NULL, user TEXT NOT NULL, policy BLOB NOT NULL,
@@ -36,15 +36,18 @@ public sealed class SqliteStateStore : IStateStore, IDisposable
         """;
 
     private readonly string _path;
+    private readonly string _synchronous;
     private readonly Connection _writer;
     private readonly SemaphoreSlim _writing = new(1);
     private readonly ConcurrentBag<Connection> _readers = [];
 
+    /// <param name="synchronous"><c>NORMAL</c>, or <c>FULL</c> for commits that outlive a loss of power by themselves, at the price of a sync each.</param>
     /// <exception cref="StoreException">The file can't be opened or written.</exception>
-    public SqliteStateStore(string path)
+    public SqliteStateStore(string path, string synchronous = "NORMAL")
     {
         _path = path;
-        _writer = new Connection(path);
+        _synchronous = synchronous;
+        _writer = new Connection(path, synchronous);
     }
 
     public int MostPerCommit => int.MaxValue;
@@ -114,7 +117,7 @@ public sealed class SqliteStateStore : IStateStore, IDisposable
     private T WithReader<T>(Func<Connection, T> read) => Database.Guard(_path, () =>
     {
         // A connection serves one thread at a time.
-        if (!_readers.TryTake(out var reader)) reader = new Connection(_path);
+        if (!_readers.TryTake(out var reader)) reader = new Connection(_path, _synchronous);
         try
         {
             return read(reader);
@@ -143,13 +146,14 @@ public sealed class SqliteStateStore : IStateStore, IDisposable
         private readonly SqliteCommand _putPolicy;
         private readonly SqliteCommand _insertFeedback;
 
-        public Connection(string path)
+        public Connection(string path, string synchronous)
         {
-            Sqlite = Database.Open(path, "NORMAL", Schema);
+            Sqlite = Database.Open(path, synchronous, Schema);
+            Database.AddColumn(Sqlite, "covariances", "memory BLOB");
             const string key = "tenant = $tenant AND app = $app AND user = $user";
             _selectWeights = Database.Prepare(Sqlite,
                 $"SELECT tag, features_version, prior_version, updates, offset, weights, policy FROM heads LEFT JOIN policies USING (tenant, app, user) WHERE {key}", "$tenant", "$app", "$user");
-            _selectCovariance = Database.Prepare(Sqlite, $"SELECT covariance FROM covariances WHERE {key}", "$tenant", "$app", "$user");
+            _selectCovariance = Database.Prepare(Sqlite, $"SELECT covariance, memory FROM covariances WHERE {key}", "$tenant", "$app", "$user");
             _insertHead = Database.Prepare(Sqlite,
                 "INSERT INTO heads VALUES ($tenant, $app, $user, 1, $features, $prior, $updates, $offset, $weights) ON CONFLICT DO NOTHING",
                 "$tenant", "$app", "$user", "$features", "$prior", "$updates", "$offset", "$weights");
@@ -157,8 +161,8 @@ public sealed class SqliteStateStore : IStateStore, IDisposable
                 $"UPDATE heads SET tag = tag + 1, features_version = $features, prior_version = $prior, updates = $updates, offset = $offset, weights = $weights WHERE {key} AND tag = $tag",
                 "$tenant", "$app", "$user", "$features", "$prior", "$updates", "$offset", "$weights", "$tag");
             _putCovariance = Database.Prepare(Sqlite,
-                "INSERT INTO covariances VALUES ($tenant, $app, $user, $covariance) ON CONFLICT (tenant, app, user) DO UPDATE SET covariance = excluded.covariance",
-                "$tenant", "$app", "$user", "$covariance");
+                "INSERT INTO covariances (tenant, app, user, covariance, memory) VALUES ($tenant, $app, $user, $covariance, $memory) ON CONFLICT (tenant, app, user) DO UPDATE SET covariance = excluded.covariance, memory = excluded.memory",
+                "$tenant", "$app", "$user", "$covariance", "$memory");
             _putPolicy = Database.Prepare(Sqlite,
                 "INSERT INTO policies VALUES ($tenant, $app, $user, $policy) ON CONFLICT (tenant, app, user) DO UPDATE SET policy = excluded.policy",
                 "$tenant", "$app", "$user", "$policy");
@@ -194,9 +198,9 @@ public sealed class SqliteStateStore : IStateStore, IDisposable
             {
                 if (ReadWeights(user) is not { } weights) return null;
                 if (weights.Weights.Length == 0) return new HeadState(weights, []);
-                var covariance = (byte[]?)_selectCovariance.Bind(user.Tenant, user.App, user.User).ExecuteScalar()
-                    ?? throw new StoreException("a head without its covariance: the state database is damaged");
-                return new HeadState(weights, ToFloats(covariance));
+                using var reader = _selectCovariance.Bind(user.Tenant, user.App, user.User).ExecuteReader();
+                if (!reader.Read()) throw new StoreException("a head without its covariance: the state database is damaged");
+                return new HeadState(weights, ToFloats(reader.GetFieldValue<byte[]>(0))) { Memory = reader.IsDBNull(1) ? [] : reader.GetFieldValue<byte[]>(1) };
             }
             finally
             {
@@ -229,7 +233,7 @@ public sealed class SqliteStateStore : IStateStore, IDisposable
                 : _updateHead.Bind(tenant, app, user, weights.FeaturesVersion, weights.PriorVersion, weights.Updates, weights.Offset, ToBytes(weights.Weights),
                     long.Parse(commit.ExpectedTag, CultureInfo.InvariantCulture)).ExecuteNonQuery();
             if (written == 0) return false;
-            if (head.Covariance.Length > 0) _putCovariance.Bind(tenant, app, user, ToBytes(head.Covariance)).ExecuteNonQuery();
+            if (head.Covariance.Length > 0) _putCovariance.Bind(tenant, app, user, ToBytes(head.Covariance), head.Memory).ExecuteNonQuery();
             if (weights.Policy is { } policy) _putPolicy.Bind(tenant, app, user, policy).ExecuteNonQuery();
             return true;
         }

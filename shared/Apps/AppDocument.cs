@@ -4,6 +4,7 @@ using System.Text.Json.Serialization;
 using Skiff.Caching;
 using Skiff.Cascades;
 using Skiff.Models;
+using Skiff.Personalization;
 using Skiff.Selection;
 using Skiff.Store;
 
@@ -235,6 +236,9 @@ public enum HeadKind
 {
     Classes,
     Regression,
+
+    /// <summary>A reward for each candidate: one head over φ(x, a), whatever candidates there are.</summary>
+    Ranking,
 }
 
 /// <summary>The personal head.</summary>
@@ -251,17 +255,32 @@ public sealed record HeadDocument
     /// <summary>κ in P₀ = (κ G)⁻¹: how stubborn the prior is.</summary>
     public double PriorStrength { get; set; } = 1;
 
-    /// <summary>γ; 1 = every example counts for ever.</summary>
+    /// <summary>How the prior gives way as a user's own labels come.</summary>
+    public PriorFadeDocument? PriorFade { get; set; }
+
+    /// <summary>γ: what an example still counts one example later; 1 = every example counts for ever.</summary>
     public double Forgetting { get; set; } = 1;
+
+    /// <summary>Whether a head is opened anew when its user is seen to have changed.</summary>
+    public bool DetectChanges { get; set; }
+
+    /// <summary>How much of the covariance is kept; null leaves it to the number of dimensions.</summary>
+    public HeadForm? Form { get; set; }
+
+    /// <summary>What keeps single examples and users from doing harm: <c>true</c> by default, <c>false</c>, or an object that tunes it.</summary>
+    public GuardDocument Guards { get; set; } = GuardDocument.Default;
 
     internal void Validate(AppDocument app)
     {
         Names.Check("model", Features);
         if (Prior is not null) Names.Check("prior", Prior);
         AppDocument.Require(PriorStrength > 0, $"'head.prior_strength' is {PriorStrength}: it takes a positive number");
-        AppDocument.Require(Forgetting == 1, $"'head.forgetting' is {Forgetting}: it takes 1");
+        AppDocument.Require(Forgetting is > 0 and <= 1, $"'head.forgetting' is {Forgetting}: it takes a number above 0, up to 1");
+        AppDocument.Require(PriorFade is not { By: not (>= 1 and <= 1000) }, $"'head.prior_fade.by' is {PriorFade?.By}: it takes 1 to 1000");
+        AppDocument.Require(PriorFade is not { Labels: not (>= 1 and <= 10_000) }, $"'head.prior_fade.labels' is {PriorFade?.Labels}: it takes 1 to 10000");
+        Guards.Validate();
         AppDocument.Require(Kind != HeadKind.Classes || app.Labels.Count > 1, "a head of kind 'classes' needs 'labels'");
-        AppDocument.Require(Kind != HeadKind.Regression || (app.Labels.Count == 0 && app.Cascade.Count == 0), "a head of kind 'regression' takes neither 'labels' nor a 'cascade'");
+        AppDocument.Require(Kind == HeadKind.Classes || (app.Labels.Count == 0 && app.Cascade.Count == 0), $"a head of kind '{Kind.ToString().ToLowerInvariant()}' takes neither 'labels' nor a 'cascade'");
     }
 }
 
@@ -270,9 +289,10 @@ public sealed record HeadDocument
     UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow,
     RespectNullableAnnotations = true,
     UseStringEnumConverter = true,
-    Converters = [typeof(SnakeCaseEnum<GateOn>), typeof(SnakeCaseEnum<DecisionStorage>), typeof(SnakeCaseEnum<Tier>), typeof(SnakeCaseEnum<HeadKind>),
+    Converters = [typeof(SnakeCaseEnum<GateOn>), typeof(SnakeCaseEnum<DecisionStorage>), typeof(SnakeCaseEnum<Tier>), typeof(SnakeCaseEnum<HeadKind>), typeof(SnakeCaseEnum<HeadForm>),
         typeof(SnakeCaseEnum<CombineBy>), typeof(SnakeCaseEnum<PolicyPer>), typeof(SnakeCaseEnum<PolicyKind>)])]
 [JsonSerializable(typeof(AppDocument))]
+[JsonSerializable(typeof(GuardObjectDocument))]
 [JsonSerializable(typeof(CacheObjectDocument))]
 internal sealed partial class AppJson : JsonSerializerContext;
 

@@ -111,11 +111,7 @@ public sealed class FeedbackLearner(AppHost apps, IStateStore state, FeedbackSta
     /// <summary>A head while a batch is applied to it.</summary>
     private sealed class Learning(Head head, HeadState? current, int featuresVersion)
     {
-        private readonly float[] _weights = [.. current?.Weights.Weights ?? head.InitialWeights];
-        private readonly float[] _covariance = [.. current?.Covariance ?? head.InitialCovariance];
-        private readonly float[] _weightsBefore = new float[(current?.Weights.Weights ?? head.InitialWeights).Length];
-        private readonly float[] _covarianceBefore = new float[(current?.Covariance ?? head.InitialCovariance).Length];
-        private readonly float[] _scratch = new float[head.Dimensions];
+        private readonly LearningHead _learning = new(head, current);
         private readonly float[] _residuals = new float[head.Outputs];
         private readonly int _featuresVersion = current?.Weights.FeaturesVersion ?? featuresVersion;
         private readonly double _offset = current?.Weights.Offset ?? head.Offset;
@@ -130,19 +126,11 @@ public sealed class FeedbackLearner(AppHost apps, IStateStore state, FeedbackSta
             if (message.Label is { } label) target[label] = 1;
             else target[0] = (float)(message.Value!.Value - _offset);
             if (message.Base.Length > 0) TensorPrimitives.Subtract(target, message.BaseValues, target);
-            _weights.CopyTo(_weightsBefore, 0);
-            _covariance.CopyTo(_covarianceBefore, 0);
-            RidgeHead.Update(_weights, _covariance, message.FeatureValues, target, _scratch);
-            if (((ReadOnlySpan<float>)_weights).ContainsNotFinite() || ((ReadOnlySpan<float>)_covariance).ContainsNotFinite())
-            {
-                // Finite numbers can be too large to calculate with; a head that isn't finite would answer nothing, and learn nothing, ever again.
-                _weightsBefore.CopyTo(_weights, 0);
-                _covarianceBefore.CopyTo(_covariance, 0);
-                return new AcceptedFeedback(message, false, "numbers too large to learn from");
-            }
-            _updates++;
-            _changed = true;
-            return new AcceptedFeedback(message, true, null);
+            var lesson = _learning.Learn(message.FeatureValues, target, message.At);
+            // What was not learnt is remembered too: by the guards, and by the detector.
+            _changed |= lesson.IsLearnt || current is not null;
+            if (lesson.IsLearnt) _updates++;
+            return new AcceptedFeedback(message, lesson.IsLearnt, lesson.Note);
         }
 
         public HeadState? Result() => !_changed ? null : new HeadState(
@@ -151,18 +139,18 @@ public sealed class FeedbackLearner(AppHost apps, IStateStore state, FeedbackSta
                 FeaturesVersion = _featuresVersion,
                 PriorVersion = current?.Weights.PriorVersion ?? head.PriorVersion,
                 Updates = _updates,
-                Weights = _weights,
+                Weights = _learning.Weights,
                 Offset = _offset,
                 Tag = "",
             },
-            _covariance);
+            _learning.Covariance) { Memory = _learning.Memory.ToBytes() };
 
         /// <summary>Why a message can't be learnt by this head: it would spoil it, or the app has changed its shape since.</summary>
         private string? Refuse(FeedbackMessage message)
         {
             if (message.FeaturesVersion != _featuresVersion) return $"features of version {message.FeaturesVersion}, the head is of version {_featuresVersion}";
             if (message.Features.Length != head.Dimensions * sizeof(float)) return "features of another length";
-            if (_weights.Length != head.Dimensions * head.Outputs || _covariance.Length != RidgeHead.PackedLength(head.Dimensions)) return "a head of another shape";
+            if (!_learning.Fits) return "a head of another shape";
             if (message.Base.Length != 0 && message.Base.Length != head.Outputs * sizeof(float)) return "a base of another length";
             if (head.Document.Kind == HeadKind.Classes ? message.Label is null || message.Label >= head.Outputs : message.Value is null) return "no label or value for this head";
             return message.FeatureValues.ContainsNotFinite() || message.BaseValues.ContainsNotFinite() ? "features that are not finite" : null;

@@ -39,7 +39,11 @@ public sealed record HeadWeights
 public readonly record struct WeightsRead(HeadWeights? Weights, double CostUsd);
 
 /// <summary>A whole head.</summary>
-public sealed record HeadState(HeadWeights Weights, float[] Covariance);
+public sealed record HeadState(HeadWeights Weights, float[] Covariance)
+{
+    /// <summary>What learning remembers beside the covariance (<see cref="HeadMemory"/>); empty in heads that were stored before there was such a thing.</summary>
+    public byte[] Memory { get; init; } = [];
+}
 
 /// <summary>All that one user's batch of feedback changes, written together or not at all.</summary>
 public sealed record UserCommit

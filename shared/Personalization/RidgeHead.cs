@@ -41,11 +41,7 @@ public static class RidgeHead
             residuals[k] -= TensorPrimitives.Dot(w, features);
             TensorPrimitives.MultiplyAdd(v, residuals[k] * scale, w, w);
         }
-        for (int i = 0, at = 0; i < d; at += d - i, i++)
-        {
-            var row = covariance.Slice(at, d - i);
-            TensorPrimitives.MultiplyAdd(v[i..], -v[i] * scale, row, row);
-        }
+        Subtract(covariance, v, scale);
     }
 
     /// <summary>product = Pφ for a packed symmetric P.</summary>
@@ -64,42 +60,50 @@ public static class RidgeHead
         }
     }
 
+    /// <summary>φᵀPφ: how unsure the head is of φᵀw, in units of the noise's variance.</summary>
+    /// <param name="scratch">At least d floats; holds Pφ on return.</param>
+    public static float Variance(ReadOnlySpan<float> covariance, ReadOnlySpan<float> features, Span<float> scratch)
+    {
+        var v = scratch[..features.Length];
+        Multiply(covariance, features, v);
+        return TensorPrimitives.Dot(features, v);
+    }
+
+    /// <summary>
+    /// Fades all evidence by γ: P ← P/γ. Of itself it has no bound: where no example comes, P grows until it overflows. Either fade for a few updates only, or <see cref="Anchor"/> after each.
+    /// </summary>
+    public static void Fade(Span<float> covariance, double gamma) => TensorPrimitives.Multiply(covariance, (float)(1 / gamma), covariance);
+
+    /// <summary>
+    /// Gives back, for one column l of L in A₀ = LLᵀ, what fading took of the prior's certainty: A ← A + weight · llᵀ, by Sherman–Morrison. One column an update, in turn, with weight d (1 − γ), makes
+    /// A ← γA + (1 − γ)A₀ + φφᵀ over every d updates at O(d²) each; so P stays positive definite and below about P₀ where no example comes (dead features), for ever.
+    /// The weights stay: the pseudo-example asks for what the head says already (levelled regularisation: Gunnarsson, "Combining tracking and regularization in recursive least squares identification", CDC 1996).
+    /// </summary>
+    /// <param name="column">l from its diagonal down, d − first numbers; zeros before.</param>
+    /// <param name="first">Which column.</param>
+    /// <param name="scratch">At least 2 d floats.</param>
+    public static void Anchor(Span<float> covariance, ReadOnlySpan<float> column, int first, float weight, Span<float> scratch)
+    {
+        var d = first + column.Length;
+        var l = scratch.Slice(d, d);
+        l[..first].Clear();
+        TensorPrimitives.Multiply(column, MathF.Sqrt(weight), l[first..]);
+        var variance = Variance(covariance, l, scratch);
+        Subtract(covariance, scratch[..d], 1 / (1 + variance));
+    }
+
+    /// <summary>P ← P − vvᵀ · scale.</summary>
+    private static void Subtract(Span<float> covariance, ReadOnlySpan<float> v, float scale)
+    {
+        for (int i = 0, at = 0; i < v.Length; at += v.Length - i, i++)
+        {
+            var row = covariance.Slice(at, v.Length - i);
+            TensorPrimitives.MultiplyAdd(v[i..], -v[i] * scale, row, row);
+        }
+    }
+
     /// <summary>P₀ = (κ G)⁻¹, packed, by Cholesky in double precision.</summary>
     /// <param name="gram">G, d × d by rows, symmetric positive definite.</param>
     /// <exception cref="ArgumentException">G is not positive definite.</exception>
-    public static float[] InvertScaled(ReadOnlySpan<double> gram, int d, double strength)
-    {
-        var lower = new double[d * d];
-        for (var i = 0; i < d; i++)
-        {
-            for (var j = 0; j <= i; j++)
-            {
-                var sum = strength * gram[i * d + j] - TensorPrimitives.Dot<double>(lower.AsSpan(i * d, j), lower.AsSpan(j * d, j));
-                if (i == j)
-                {
-                    if (!(sum > 0)) throw new ArgumentException($"the matrix is not positive definite (pivot {i} is {sum:g3})");
-                    lower[i * d + i] = Math.Sqrt(sum);
-                }
-                else lower[i * d + j] = sum / lower[j * d + j];
-            }
-        }
-
-        // Column c of the inverse of L by forward substitution, then P = L⁻ᵀL⁻¹.
-        var inverse = new double[d * d]; // by columns of L⁻¹: inverse[c * d + r]
-        for (var c = 0; c < d; c++)
-        {
-            for (var r = c; r < d; r++)
-            {
-                var sum = r == c ? 1.0 : 0.0;
-                for (var k = c; k < r; k++) sum -= lower[r * d + k] * inverse[c * d + k];
-                inverse[c * d + r] = sum / lower[r * d + r];
-            }
-        }
-        var packed = new float[PackedLength(d)];
-        for (int i = 0, at = 0; i < d; i++)
-        {
-            for (var j = i; j < d; j++) packed[at++] = (float)TensorPrimitives.Dot<double>(inverse.AsSpan(i * d + j, d - j), inverse.AsSpan(j * d + j, d - j));
-        }
-        return packed;
-    }
+    public static float[] InvertScaled(ReadOnlySpan<double> gram, int d, double strength) => Cholesky.InvertPacked(Cholesky.Factor(gram, d, strength), d);
 }

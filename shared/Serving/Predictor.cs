@@ -255,7 +255,7 @@ public sealed class Predictor(ModelHost models, CascadeCache cascades, IStateSto
         RidgeHead.Score(weights?.Weights ?? app.Head.InitialWeights, phi, scores);
         if (((ReadOnlySpan<float>)scores).ContainsNotFinite()) return Default(app, "not_finite");
 
-        var isRegression = app.Head.Document.Kind == HeadKind.Regression;
+        var isRegression = app.Head.Document.Kind != HeadKind.Classes;
         var label = isRegression ? -1 : TensorPrimitives.IndexOfMax(scores);
         var confidence = isRegression ? default(double?) : Math.Clamp(scores[label], 0, 1);
         return new Prediction

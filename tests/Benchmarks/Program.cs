@@ -25,6 +25,12 @@ Command[] suites =
     Users.Command(),
     Routing.Command(),
     Simulate.Command(),
+    Update.Command(),
+    Adapt.Command(),
+    Drift.Command(),
+    Bandit.Command(),
+    Poison.Command(),
+    Stability.Command(),
 ];
 
 var list = new Option<bool>("--list") { Description = "Name the suites and stop; so does giving none." };

@@ -43,7 +43,7 @@ internal static class Some
         var random = new Random(seed);
         return new HeadState(
             new HeadWeights { FeaturesVersion = seed, PriorVersion = seed + 1, Updates = seed + 2, Offset = random.NextDouble(), Weights = Floats(650), Tag = "" },
-            Floats(65 * 66 / 2));
+            Floats(65 * 66 / 2)) { Memory = Bytes(52 + seed) };
 
         float[] Floats(int count)
         {

@@ -59,6 +59,19 @@ public sealed class SqliteStateStoreTests : StateStoreTests, IDisposable
         Assert.Contains("damaged", error.Message);
     }
 
+    [Fact]
+    public async Task DatabaseOfAnEarlierVersion_IsReadAndWritten()
+    {
+        await CommitAsync(User, null, Some.Head(1), "f1");
+        using (var other = RawSqlite.Open(File)) other.Execute("ALTER TABLE covariances DROP COLUMN memory");
+
+        var store = Open();
+        var old = (await store.ReadHeadAsync(User, Cancellation))!;
+        Assert.Empty(old.Memory);
+        Assert.Equal(Some.Head(1).Covariance, old.Covariance);
+        Assert.True(await CommitAsync(User, old.Weights.Tag, Some.Head(2), ["f2"], store));
+        Assert.Equal(Some.Head(2).Memory, (await store.ReadHeadAsync(User, Cancellation))!.Memory);
+    }
 
     [Fact]
     public async Task FlushedCommit_IsInTheDatabaseItself()

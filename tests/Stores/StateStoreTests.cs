@@ -39,9 +39,18 @@ public abstract class StateStoreTests
 
         Assert.Equal(Bits(head.Weights.Weights), Bits(weights.Weights));
         Assert.Equal(Bits(head.Covariance), Bits(whole.Covariance));
+        Assert.Equal(head.Memory, whole.Memory);
         Assert.Equal(Bits(weights.Weights), Bits(whole.Weights.Weights));
         Assert.Equal((1, 2, 3L, head.Weights.Offset), (weights.FeaturesVersion, weights.PriorVersion, weights.Updates, weights.Offset));
         Assert.Equal(weights.Tag, whole.Weights.Tag);
+    }
+
+    [Fact]
+    public async Task HeadWithoutMemory_IsReadBackWithoutOne()
+    {
+        Assert.True(await CommitAsync(User, null, Some.Head() with { Memory = [] }, "f1"));
+
+        Assert.Empty((await Open().ReadHeadAsync(User, Cancellation))!.Memory);
     }
 
     [Fact]
@@ -55,6 +64,7 @@ public abstract class StateStoreTests
         var second = (await Store.ReadHeadAsync(User, Cancellation))!;
         Assert.Equal(Some.Head(2).Weights.Weights, second.Weights.Weights);
         Assert.Equal(Some.Head(2).Covariance, second.Covariance);
+        Assert.Equal(Some.Head(2).Memory, second.Memory);
         Assert.NotEqual(first.Weights.Tag, second.Weights.Tag);
     }
 

@@ -115,7 +115,7 @@ internal sealed class StateCalls(AmazonDynamoDBClient client, string table, User
             TransactItems =
             [
                 new() { Put = put },
-                new() { Put = new Put { TableName = table, Item = DynamoItem.OfCovariance(user, sample.Head.Covariance, version) } },
+                new() { Put = new Put { TableName = table, Item = DynamoItem.OfCovariance(user, sample.Head, version) } },
                 new()
                 {
                     Put = new Put

@@ -8,7 +8,7 @@ namespace Skiff.Hosts.Learning;
 
 /// <summary>
 /// The figures of the samples' README, through HTTP alone: each speaker is a user of an app whose body never heard that speaker, 300 clips adapt by predict-then-feedback,
-/// the last 200 are held out. Reference: .66500, .71875, .86875, .95375.
+/// the last 200 are held out. Reference: .66500, .72250, .87500, .95625.
 /// </summary>
 public sealed class DigitsTests(ITestOutputHelper output)
 {
@@ -31,8 +31,8 @@ public sealed class DigitsTests(ITestOutputHelper output)
             output.WriteLine($"{Measured[i],6}  " + string.Join("  ", curves.Select(curve => Text(curve[i], "f3").PadLeft(7))) + $"  {Text(means[i], "f5")}");
         }
         Assert.InRange(means[0], 0.660, 0.670);
-        Assert.True(means[1] >= 0.715, $"{means[1]} at 10 labels");
-        Assert.True(means[2] >= 0.865, $"{means[2]} at 40 labels");
+        Assert.True(means[1] >= 0.72, $"{means[1]} at 10 labels");
+        Assert.True(means[2] >= 0.87, $"{means[2]} at 40 labels");
         Assert.True(means[3] >= 0.95, $"{means[3]} at 300 labels");
     }
 

@@ -28,6 +28,27 @@ public sealed class AppDocumentTests
         Assert.Equal((1, 1), (app.Head!.PriorStrength, app.Head.Forgetting));
     }
 
+    [Fact]
+    public void Guards_AreOnByDefault_AndCanBeTunedOrTurnedOff()
+    {
+        var plain = Head("");
+        Assert.Equal((GuardDocument.Default, true), (plain.Guards, plain.Guards.IsOn));
+        Assert.Equal(GuardDocument.Default, Head(""","guards":true""").Guards);
+        Assert.False(Head(""","guards":false""").Guards.IsOn);
+        var tuned = Head(""","guards":{"norm_clip":4,"residual_gate":null}""").Guards;
+        Assert.Equal((4, (double?)null, 3600), (tuned.NormClip, tuned.ResidualGate, tuned.PerUserHour));
+
+        static HeadDocument Head(string more) => Parse($$$"""{"name":"a",INPUT,TWO,"head":{"features":"f","kind":"classes"{{{more}}}}}""").Head!;
+    }
+
+    [Fact]
+    public void HeadsFormsAndGuards_AreWrittenAsTheyAreRead()
+    {
+        var app = Parse("""{"name":"a",INPUT,TWO,"head":{"features":"f","kind":"classes","forgetting":0.99,"detect_changes":true,"form":"diagonal","prior_fade":{"by":8,"labels":40},"guards":{"norm_clip":null,"residual_gate":6,"per_user_hour":10}}}""");
+
+        Assert.Equal(app.Head, AppDocument.Parse(app.ToJson()).Head);
+    }
+
     [Theory]
     [InlineData("max_softmax", GateOn.MaxSoftmax)]
     [InlineData("margin", GateOn.Margin)]
@@ -141,9 +162,13 @@ public sealed class AppDocumentTests
     [InlineData("""{"name":"a",INPUT,"labels":["a",null],"cascade":[{"model":"m"}]}""", "'labels' has a null")]
     [InlineData("""{"name":"a",INPUT,TWO,"cascade":[null]}""", "'cascade' has a null")]
     [InlineData("""{"name":"a",INPUT,"labels":null,"cascade":[{"model":"m"}]}""", "labels")]
-    [InlineData("""{"name":"a",INPUT,TWO,"head":{"features":"f","kind":"classes","forgetting":0.9}}""", "'head.forgetting' is 0.9")]
+    [InlineData("""{"name":"a",INPUT,TWO,"head":{"features":"f","kind":"classes","forgetting":1.5}}""", "'head.forgetting' is 1.5")]
     [InlineData("""{"name":"a",INPUT,TWO,"head":{"features":"f","kind":"regression"}}""", "neither 'labels'")]
     [InlineData("""{"name":"a",INPUT,"head":{"features":"f","kind":"classes"}}""", "needs 'labels'")]
+    [InlineData("""{"name":"a",INPUT,TWO,"head":{"features":"f","kind":"classes","prior_fade":{"by":0.5,"labels":10}}}""", "'head.prior_fade.by' is 0.5")]
+    [InlineData("""{"name":"a",INPUT,TWO,"head":{"features":"f","kind":"classes","guards":7}}""", "'guards' takes true, false, or an object")]
+    [InlineData("""{"name":"a",INPUT,TWO,"head":{"features":"f","kind":"classes","guards":{"norm_clip":0.5}}}""", "'head.guards.norm_clip' is 0.5")]
+    [InlineData("""{"name":"a",INPUT,TWO,"head":{"features":"f","kind":"ranking"}}""", "a head of kind 'ranking' takes neither 'labels'")]
     [InlineData("""{"name":"a",INPUT,TWO,"head":{"features":"f","kind":"classes","prior_strength":-1}}""", "'head.prior_strength' is -1")]
     [InlineData("""{"name":"a",INPUT,TWO,"cascade":[{"model":"../m"}]}""", "not a valid model name")]
     public void InvalidDocument_NamesTheFieldAndWhatItTakes(string json, string expected)

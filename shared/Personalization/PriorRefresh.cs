@@ -1,0 +1,101 @@
+using System.Text.Json;
+
+namespace Skiff.Personalization;
+
+/// <summary>
+/// A new population prior from users' heads: what the next user should start from, now that there are users. Published as a new version of the prior; heads that exist keep the version they started from.
+/// </summary>
+public static class PriorRefresh
+{
+    /// <summary>
+    /// Each head's precision A = P⁻¹ holds the old prior κG and the user's own evidence A − κG. Evidence adds up: G' = G + Σ (A_u − κG), and the mean is where all of it balances, G' W' = G W₀ + Σ (A_u W_u − κG W₀).
+    /// For heads that forget nothing that is the batch solution over the old prior's examples and all the users' together; nobody's examples are needed, only the heads. O(users · d³).
+    /// </summary>
+    /// <param name="prior">What the heads started from.</param>
+    /// <param name="strength">κ, of the app.</param>
+    /// <param name="heads">Full-form heads that started from that version of the prior and did not fade it (see <paramref name="fade"/>).</param>
+    /// <param name="fade">By what the prior and the first labels have faded in a head of an age: a faded head's A is divided by what the newest label counts, so it is multiplied back.</param>
+    /// <param name="cap">The most that one user's evidence may weigh, as a part of the old prior's (by trace): one busy user is not the population.</param>
+    /// <returns>A prior of the same shape.</returns>
+    public static Prior Refresh(Prior prior, double strength, IEnumerable<HeadState> heads, Func<HeadState, double>? fade = null, double cap = 0.1)
+    {
+        int d = prior.Dimensions, k = prior.Outputs;
+        var gram = prior.Gram.ToArray();
+        var mixed = Times(gram, prior.Weights, d, k);
+        var start = mixed.ToArray();
+        var most = cap * Trace(gram, d);
+        foreach (var head in heads)
+        {
+            if (head.Covariance.Length != RidgeHead.PackedLength(d) || head.Weights.Weights.Length != d * k) throw new ArgumentException("a head of another shape or form than the prior's");
+            var covariance = new double[d * d];
+            Cholesky.Unpack(head.Covariance, d, covariance);
+            var precision = new double[d * d];
+            Cholesky.Unpack(Cholesky.InvertPacked(Cholesky.Factor(covariance, d), d), d, precision);
+            var whole = fade?.Invoke(head) ?? 1;
+            for (var i = 0; i < precision.Length; i++) precision[i] *= whole;
+            var b = Times(precision, head.Weights.Weights, d, k);
+            for (var i = 0; i < precision.Length; i++) precision[i] -= strength * prior.Gram[i];
+            var trace = Trace(precision, d);
+            if (!(trace > 0)) continue;
+            var weight = Math.Min(1, most / trace);
+            for (var i = 0; i < gram.Length; i++) gram[i] += weight * precision[i];
+            for (var i = 0; i < mixed.Length; i++) mixed[i] += weight * (b[i] - strength * start[i]);
+        }
+        var lower = Cholesky.Factor(gram, d);
+        var weights = new float[k * d];
+        for (var output = 0; output < k; output++)
+        {
+            var column = mixed.AsSpan(output * d, d);
+            Cholesky.Solve(lower, d, column);
+            for (var i = 0; i < d; i++) weights[output * d + i] = (float)column[i];
+        }
+        return prior.With(weights, gram);
+    }
+
+    /// <summary>The prior as the document that is published.</summary>
+    public static byte[] ToJson(this Prior prior)
+    {
+        using var stream = new MemoryStream();
+        using (var json = new Utf8JsonWriter(stream))
+        {
+            json.WriteStartObject();
+            if (prior.Outputs == 1) json.WriteNumber("mu", prior.Offset);
+            json.WriteStartArray("prior_mean");
+            for (var i = 0; i < prior.Dimensions; i++)
+            {
+                json.WriteStartArray();
+                for (var k = 0; k < prior.Outputs; k++) json.WriteNumberValue(prior.Weights[k * prior.Dimensions + i]);
+                json.WriteEndArray();
+            }
+            json.WriteEndArray();
+            json.WriteStartArray("prior_gram");
+            for (var i = 0; i < prior.Dimensions; i++)
+            {
+                json.WriteStartArray();
+                for (var j = 0; j < prior.Dimensions; j++) json.WriteNumberValue(prior.Gram[i * prior.Dimensions + j]);
+                json.WriteEndArray();
+            }
+            json.WriteEndArray();
+            json.WriteEndObject();
+        }
+        return stream.ToArray();
+    }
+
+    /// <summary>A W of K columns, kept K × d.</summary>
+    private static double[] Times(double[] matrix, float[] weights, int d, int k)
+    {
+        var product = new double[k * d];
+        for (var output = 0; output < k; output++)
+        {
+            for (var i = 0; i < d; i++)
+            {
+                var sum = 0.0;
+                for (var j = 0; j < d; j++) sum += matrix[i * d + j] * weights[output * d + j];
+                product[output * d + i] = sum;
+            }
+        }
+        return product;
+    }
+
+    private static double Trace(double[] matrix, int d) => Enumerable.Range(0, d).Sum(i => matrix[i * d + i]);
+}
