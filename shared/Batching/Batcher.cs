@@ -15,7 +15,8 @@ namespace Skiff.Batching;
 /// </remarks>
 public sealed class Batcher : IThreadPoolWorkItem
 {
-    private static readonly TimeSpan LongRun = TimeSpan.FromMilliseconds(1); // many times what waking a thread takes
+    private const double LongRun = 1000; // µs: many times what waking a thread takes
+    private const double VeryLongRun = 20_000; // too long to wait behind
 
     private readonly BatchingOptions _options;
     private readonly ModelStatistics _statistics;
@@ -35,7 +36,8 @@ public sealed class Batcher : IThreadPoolWorkItem
     private bool _isIndependent; // whether a row's outputs were seen not to depend on the rows beside it
     private bool _isDependent;
     private long _lastEnd;
-    private bool _isLong;
+    private double _lastRun; // µs; read without the lock
+    private long _nextDue; // of who comes first in line; read without the lock
 
     public Batcher(ModelSession session, BatchingOptions options, ModelStatistics statistics, TimeProvider time)
     {
@@ -90,7 +92,7 @@ public sealed class Batcher : IThreadPoolWorkItem
         var schedules = false;
         lock (_lock)
         {
-            if (_times.IsBypassed || (_line.Count == 0 && IsFree() && !ExpectsCompany()))
+            if (_times.IsBypassed || (_line.Count == 0 && IsFree() && !ExpectsCompany() && MayRunHere(rows)))
             {
                 _running++;
                 goto alone;
@@ -159,11 +161,12 @@ public sealed class Batcher : IThreadPoolWorkItem
         batch.Complete(failure);
     }
 
-    /// <summary>Has a batch run: by the pool, or where runs take long by a thread that nobody else needs, so that slow models can't hold up the answers of others.</summary>
+    /// <summary>Has a batch run: by the pool, or where runs take long by a thread that nobody else needs, so that they can't hold up the answers of others.</summary>
     private void Start()
     {
-        if (Volatile.Read(ref _isLong)) RunThreads.Queue(this);
-        else ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
+        var (run, due) = (Volatile.Read(ref _lastRun), Volatile.Read(ref _nextDue));
+        if (run < LongRun) ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
+        else (run < VeryLongRun ? RunThreads.Cores : RunThreads.Many).Queue(this, due);
     }
 
     private ModelOutputs RunAlone(TensorBuffer buffer, Tensor[] inputs, int rows, long started)
@@ -184,7 +187,7 @@ public sealed class Batcher : IThreadPoolWorkItem
             {
                 _running--;
                 var run = _time.GetElapsedTime(started);
-                _isLong = run >= LongRun;
+                Volatile.Write(ref _lastRun, run.TotalMicroseconds);
                 _estimate.Ran(Math.Max(rows, 1), run.TotalMicroseconds);
                 if (rows > 0) _times.Ran(rows, run.TotalMicroseconds);
                 // Who came meanwhile is company.
@@ -202,10 +205,14 @@ public sealed class Batcher : IThreadPoolWorkItem
     /// <returns>Whether a batch is to be put into the pool; it counts as scheduled then.</returns>
     private bool Schedules()
     {
-        if (_line.Count == 0 || !IsFree()) return false;
+        if (!_line.TryPeek(out _, out var due) || !IsFree()) return false;
+        Volatile.Write(ref _nextDue, due);
         _scheduled++;
         return true;
     }
+
+    /// <summary>Whether a run may block this thread: the pool's are there for all.</summary>
+    private bool MayRunHere(int rows) => _estimate.PerRow * rows < LongRun || !Thread.CurrentThread.IsThreadPoolThread;
 
     private bool ExpectsCompany() => _canShare && !_isDependent && (_hadCompany || ThreadPool.PendingWorkItemCount > 0);
 
@@ -266,10 +273,13 @@ public sealed class Batcher : IThreadPoolWorkItem
         if (batch.Closed == BatchClosed.Drained && batch.Rows >= most) batch.Closed = BatchClosed.Full;
     }
 
+    /// <summary>Whether nobody waits for it any more, or what is left isn't enough to run it; a request that never had enough, by twice, is tried.</summary>
     private Exception? IsGone(BatchJob job, long now)
     {
         if (job.Cancellation.IsCancellationRequested) return new OperationCanceledException(job.Cancellation);
-        if (now <= job.Deadline) return null;
+        if (job.Deadline == long.MaxValue) return null;
+        var run = (long)(_estimate.PerRow * Math.Max(job.Rows, 1) * 1e-6 * _time.TimestampFrequency);
+        if (now + Math.Min(run, (job.Deadline - job.Arrived) / 2) <= job.Deadline) return null;
         _statistics.Expired();
         return Late();
     }
@@ -281,7 +291,7 @@ public sealed class Batcher : IThreadPoolWorkItem
         _hadCompany = batch.Jobs.Count > 1 || _line.Count > 0;
         var run = _time.GetElapsedTime(started, ended);
         _estimate.Ran(batch.Rows, run.TotalMicroseconds);
-        _isLong = run >= LongRun;
+        Volatile.Write(ref _lastRun, run.TotalMicroseconds);
         if (_options.FixedRows is null) _limit.Ran(batch.Closed == BatchClosed.Full, run, batch.Objective);
         if (_isIndependent) _times.Ran(batch.Rows, run.TotalMicroseconds);
         if (_hadCompany && _lastEnd != 0) _tuner.Saturated(batch.Rows, _time.GetElapsedTime(_lastEnd, ended).TotalSeconds);
@@ -333,7 +343,6 @@ public sealed class Batcher : IThreadPoolWorkItem
                 var outputs = Session.Run(job.Buffer, job.Inputs);
                 var ticks = _time.GetTimestamp() - started;
                 outputs.RunTime = TimeSpan.FromSeconds((double)ticks / _time.TimestampFrequency);
-                outputs.Waited = _time.GetElapsedTime(job.Arrived, started);
                 _statistics.Ran(Math.Max(job.Rows, 1), ticks);
                 batch.Answer(outputs);
             }
@@ -418,7 +427,6 @@ public sealed class Batcher : IThreadPoolWorkItem
         {
             var job = batch.Jobs[batch.Answered];
             var rows = job.Rows;
-            view.Waited = _time.GetElapsedTime(job.Arrived, started);
             view.Take(first, rows, batch.Rows);
             view.RunTime = runTime * ((double)rows / batch.Rows);
             batch.Answer(view);

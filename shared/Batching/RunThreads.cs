@@ -1,29 +1,35 @@
 namespace Skiff.Batching;
 
 /// <summary>
-/// Threads for runs that may take long, apart from the pool's, which is no larger than the machine: a few slow runs there, and nobody would be left to answer those whose deadline has come.
-/// A thread is made when all are busy, and ends when it has had nothing to do for a while. They go after the pool's: who reads, answers and refuses requests takes little of a core and must have it at once, or
-/// what waits would wait where nobody sees it.
+/// Threads for runs that take a while, apart from the pool's, which is no larger than the machine: a few runs there, and nobody would be left to read, answer and refuse requests. That takes little of a core and must have
+/// it at once, or what waits would wait where nobody sees it; so these threads go after the pool's.
+/// A thread is made when all are busy, up to a number; what finds none waits, and the nearest due goes first. A thread ends when it has had nothing to do for a while.
 /// </summary>
-internal static class RunThreads
+internal sealed class RunThreads(int most)
 {
-    private const int Most = 256;
     private static readonly TimeSpan IdleTime = TimeSpan.FromSeconds(20);
 
-    private static readonly object Gate = new(); // guards the rest
-    private static readonly Queue<IThreadPoolWorkItem> Waiting = new();
-    private static int _threads;
-    private static int _idle;
+    private readonly object _gate = new(); // guards the rest
+    private readonly PriorityQueue<IThreadPoolWorkItem, long> _waiting = new();
+    private int _threads;
+    private int _idle;
+
+    /// <summary>As many as there are cores: side by side on one, runs of several models would only all be done later.</summary>
+    public static RunThreads Cores { get; } = new(Environment.ProcessorCount);
+
+    /// <summary>For what may take so long that nobody should wait behind it.</summary>
+    public static RunThreads Many { get; } = new(256);
 
     /// <param name="work">Must not throw.</param>
-    public static void Queue(IThreadPoolWorkItem work)
+    /// <param name="due">A timestamp.</param>
+    public void Queue(IThreadPoolWorkItem work, long due)
     {
-        lock (Gate)
+        lock (_gate)
         {
-            Waiting.Enqueue(work);
-            if (Waiting.Count <= _idle || _threads == Most)
+            _waiting.Enqueue(work, due);
+            if (_waiting.Count <= _idle || _threads == most)
             {
-                Monitor.Pulse(Gate);
+                Monitor.Pulse(_gate);
                 return;
             }
             _threads++;
@@ -31,23 +37,23 @@ internal static class RunThreads
         new Thread(Work) { IsBackground = true, Name = "skiff run" }.Start();
     }
 
-    private static void Work()
+    private void Work()
     {
         ThreadNiceness.Yield();
         while (Next() is { } work) work.Execute();
     }
 
-    private static IThreadPoolWorkItem? Next()
+    private IThreadPoolWorkItem? Next()
     {
-        lock (Gate)
+        lock (_gate)
         {
             while (true)
             {
-                if (Waiting.TryDequeue(out var work)) return work;
+                if (_waiting.TryDequeue(out var work, out _)) return work;
                 _idle++;
-                var wasWoken = Monitor.Wait(Gate, IdleTime);
+                var wasWoken = Monitor.Wait(_gate, IdleTime);
                 _idle--;
-                if (wasWoken || Waiting.Count > 0) continue;
+                if (wasWoken || _waiting.Count > 0) continue;
                 _threads--;
                 return null;
             }

@@ -6,7 +6,7 @@ namespace Skiff.Batching;
 internal static partial class ThreadNiceness
 {
     private const int OfThread = 0; // PRIO_PROCESS: to Linux a thread is one
-    private const int Niceness = 5; // a third of the weight of a thread at 0
+    private const int Niceness = 3; // half the weight of a thread at 0
 
     /// <summary>Lets other threads of this process go before the one that calls, for as long as it lives.</summary>
     public static void Yield()

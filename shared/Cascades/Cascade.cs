@@ -52,7 +52,8 @@ public sealed class Cascade(IReadOnlyList<Stage> stages, int classes, TimeSpan o
         var runs = new List<StageRun>(stages.Count);
         var open = Enumerable.Range(0, rows).ToArray();
         var pressure = terms.Pressure?.For(terms.Priority) ?? 0;
-        var waited = TimeSpan.Zero;
+        var began = time.GetTimestamp();
+        var ran = TimeSpan.Zero;
         var gaveUp = false;
         var inputs = new StageInputs(stages, buffer, input);
         for (var stage = 0; stage < stages.Count && open.Length > 0; stage++)
@@ -65,7 +66,7 @@ public sealed class Cascade(IReadOnlyList<Stage> stages, int classes, TimeSpan o
                     using var lease = await models.AcquireAsync(tenant, stages[stage].Model, null, cancellation);
                     var run = await RunStageAsync(stage, lease, inputs, open, answers, terms, pressure, cancellation);
                     runs.Add(run.Ran);
-                    waited += run.Waited;
+                    ran += run.Ran.Duration;
                     open = run.Open;
                     continue;
                 }
@@ -79,7 +80,7 @@ public sealed class Cascade(IReadOnlyList<Stage> stages, int classes, TimeSpan o
             break;
         }
         if (gaveUp) terms.Pressure?.GaveUp();
-        else terms.Pressure?.Waited(waited);
+        else terms.Pressure?.Waited(time.GetElapsedTime(began) - ran);
         return (answers, runs);
     }
 
@@ -92,8 +93,8 @@ public sealed class Cascade(IReadOnlyList<Stage> stages, int classes, TimeSpan o
         _ => null,
     };
 
-    /// <returns>The rows that the stage would not answer, what ran, and how long that stood in line.</returns>
-    private async ValueTask<(int[] Open, StageRun Ran, TimeSpan Waited)> RunStageAsync(
+    /// <returns>The rows that the stage would not answer, and what ran.</returns>
+    private async ValueTask<(int[] Open, StageRun Ran)> RunStageAsync(
         int stage, ModelLease lease, StageInputs inputs, int[] rows, StageAnswer[] answers, Terms terms, double pressure, CancellationToken cancellation)
     {
         var input = inputs.Of(stage, lease, rows);
@@ -102,7 +103,7 @@ public sealed class Cascade(IReadOnlyList<Stage> stages, int classes, TimeSpan o
         var ran = new StageRun(stage, lease.Manifest.Version, rows.Length, outputs.RunTime);
         var open = Decide(stage, lease, outputs, rows, answers, terms.Pressure?.Lowers(pressure, stage) ?? 0);
         inputs.Keep(stage, lease, outputs, rows, open);
-        return (open, ran, outputs.Waited);
+        return (open, ran);
     }
 
     /// <param name="lowered">The gate, from 0 to 1.</param>

@@ -1,7 +1,7 @@
 namespace Skiff.Cascades;
 
 /// <summary>
-/// How hard pressed an app is, as one number, found by control on how long its requests stand in line (measured, as a share of the objective and smoothed over some
+/// How hard pressed an app is, as one number, found by control on how long its requests wait (all but its own part of the runs, measured, as a share of the objective and smoothed over some
 /// 20 ms): above a half of it pressure rises, the faster the longer they stand, below a quarter it falls, and in between it stays, so that it settles instead of swinging. Without requests it falls by itself.
 /// </summary>
 /// <remarks>
@@ -80,7 +80,7 @@ public sealed class Pressure(int gates, bool hasDefault, TimeSpan objective, Tim
         }
     }
 
-    /// <summary>Tells how long a request stood in line, all stages together.</summary>
+    /// <summary>Tells how long a request waited: for its turn, and for what others of the same runs took.</summary>
     public void Waited(TimeSpan waited)
     {
         lock (_lock)

@@ -68,7 +68,7 @@ public sealed class Ensemble(EnsembleDocument document, int classes, TimeSpan ob
         {
             for (var m = 0; m < document.Members.Count; m++)
             {
-                if (chosen < 0 || chosen == m) RunThreads.Queue(new Work(this, run, m, tenant, buffer, own, terms));
+                if (chosen < 0 || chosen == m) RunThreads.Many.Queue(new Work(this, run, m, tenant, buffer, own, terms), terms.Deadline);
             }
             await run.Done.WaitAsync(cancellation);
         }

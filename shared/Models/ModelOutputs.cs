@@ -25,9 +25,6 @@ public sealed class ModelOutputs : IDisposable
     /// <summary>How long the run took; of one that was shared, the part of these rows.</summary>
     public TimeSpan RunTime { get; internal set; }
 
-    /// <summary>How long its request stood in line.</summary>
-    public TimeSpan Waited { get; internal set; }
-
     public TensorSpec Spec(int index) => _specs[index];
 
     public long[] Shape(int index)

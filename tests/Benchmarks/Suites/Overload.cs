@@ -113,8 +113,8 @@ internal static class Overload
                 CoolDown(server);
             }
             _report.Table(1,
-                ["× capacity", "offered/s", "goodput/s", "p50 ms", "p99 ms", $"honest within {(_objective + Grace) * 1000:0} ms", "… in the first second", "rows degraded", "rows default", "refused", "no reply", "accuracy"], rows);
-            _report.Text($"\nGoodput: requests with a model's label in every row, within {_objective * 1000} ms. p50 and p99 are of all replies. Accuracy is of all rows that got a label.");
+                ["× capacity", "offered/s", "goodput/s", "p50 ms", "p99 ms", "p99 it says", $"honest within {(_objective + Grace) * 1000:0} ms", "… in the first second", "rows degraded", "rows default", "refused", "no reply", "accuracy"], rows);
+            _report.Text($"\nGoodput: requests with a model's label in every row, within {_objective * 1000} ms. p50 and p99 are of all replies; \"it says\": by its own latency_ms, which begins when somebody has read the request's head. Accuracy is of all rows that got a label.");
         }
 
         private string[] Report(string name, double level, double capacity, List<Arrival> arrivals, Seen first)
@@ -134,7 +134,7 @@ internal static class Overload
             }
             return
             [
-                $"{level}", $"{arrivals.Count / _seconds:0}", $"{seen.Goodput:0}", $"{seen.P50 * 1000:0.0}", $"{seen.P99 * 1000:0.0}", $"{seen.Honest:0.00%}", $"{first.Honest:0.0%}",
+                $"{level}", $"{arrivals.Count / _seconds:0}", $"{seen.Goodput:0}", $"{seen.P50 * 1000:0.0}", $"{seen.P99 * 1000:0.0}", isSkiff ? $"{seen.P99Said:0.0}" : "", $"{seen.Honest:0.00%}", $"{first.Honest:0.0%}",
                 $"{seen.Degraded:0.0%}", $"{seen.Defaults:0.0%}", $"{seen.Refused:0.0%}", $"{seen.Missing:0.0%}", $"{seen.Accuracy:0.0%}",
             ];
         }
@@ -199,6 +199,7 @@ internal static class Overload
             private readonly Run _run;
             private readonly List<Arrival> _arrivals;
             private readonly double _span;
+            private readonly List<double> _said = [];
             private int _rows;
             private int _labelled;
             private int _right;
@@ -218,6 +219,9 @@ internal static class Overload
             public double P50 => At(0.5);
 
             public double P99 => At(0.99);
+
+            /// <summary>Of <c>latency_ms</c>, which counts from when the handler has the request.</summary>
+            public double P99Said => _said.Count == 0 ? 0 : _said.Order().ElementAt((int)(0.99 * _said.Count));
 
             public double Goodput => _good / _span;
 
@@ -256,6 +260,7 @@ internal static class Overload
             {
                 var all = true;
                 var row = request * RowsARequest;
+                _said.Add(predictions[0].GetProperty("latency_ms").GetDouble());
                 foreach (var prediction in predictions.EnumerateArray())
                 {
                     _rows++;
