@@ -1,5 +1,4 @@
 using System.Text;
-using System.Text.Json;
 using Microsoft.Extensions.Logging;
 using Skiff.Feedback;
 using Skiff.Lambda;
@@ -21,30 +20,23 @@ internal sealed class FeedbackBatch(FeedbackLearner learner, IStateStore state, 
         var before = state.SpentUsd;
         foreach (var group in records.GroupBy(record => record.GroupId ?? record.MessageId))
         {
-            var readable = new List<FeedbackMessage>();
+            var messages = new List<FeedbackMessage>();
             foreach (var record in group)
             {
-                try
-                {
-                    readable.Add(FeedbackMessage.Deserialize(Encoding.UTF8.GetBytes(record.Body)));
-                }
-                catch (JsonException e)
-                {
-                    // Predict writes no such message: somebody else did, or it was damaged. The dead-letter queue keeps it for whoever looks.
-                    log.LogError("message {Message} is not feedback: {Error}", record.MessageId, e.Message);
-                    failed.Add(record.MessageId);
-                    break;
-                }
+                var message = FeedbackMessage.Read(Encoding.UTF8.GetBytes(record.Body));
+                // Predict writes no such message: somebody else did, or it was damaged.
+                if (message.Fault is { } fault) log.LogError("message {Message} is {Fault}: it is in quarantine", record.MessageId, fault);
+                messages.Add(message);
             }
             try
             {
-                await learner.LearnAsync(readable, cancellation);
+                await learner.LearnAsync(messages, cancellation);
             }
             catch (Exception e) when (!cancellation.IsCancellationRequested)
             {
                 // Whatever it is, the other groups' feedback can do nothing for it: failing the batch would take them to the dead letters with this one.
                 log.LogError(e is StoreException ? null : e, "feedback of group {Group} comes again: {Error}", group.Key, e.Message);
-                failed.AddRange(group.Select(record => record.MessageId).Except(failed));
+                failed.AddRange(group.Select(record => record.MessageId));
             }
         }
         // Batches come one at a time, so what was spent meanwhile is this one's.

@@ -37,7 +37,7 @@ async Task<WebApplication> BuildAsync()
     var web = builder.Build();
     engine.Map(web);
     web.SettleAfterEach(engine.Apps.SettleAsync);
-    web.MapQueue("feedback", (item, cancellation) => engine.Learner.LearnAsync([FeedbackMessage.Deserialize(item.Json.Span)], cancellation));
+    web.MapQueue("feedback", (item, cancellation) => engine.Learner.LearnAsync([FeedbackMessage.Read(item.Json.Span)], cancellation));
     // An instance that is started ahead is frozen when it asks for its first event, in the middle of a download if there is one.
     if (lambda is { IsProvisioned: true }) await preload;
     return web;

@@ -11,6 +11,8 @@ StoreCommands.Add(root, data, tenant);
 TuneCommand.Add(root, data, tenant);
 SimulateCommand.Add(root);
 PlanCommand.Add(root);
+QuarantineCommand.Add(root, data, tenant);
+ReplayCommand.Add(root, data, tenant);
 KeyCommand.Add(root, tenant);
 
 // The web host handles Ctrl-C itself, and drains; the command line's own handler would cut it short.

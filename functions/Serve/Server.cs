@@ -21,7 +21,7 @@ public sealed class Server : IAsyncDisposable
     private Server(WebApplication web, Engine engine, Stores stores, FileStream @lock)
     {
         (_web, Engine, _stores, _lock) = (web, engine, stores, @lock);
-        _loops = Task.WhenAll(Task.Run(() => engine.Worker.RunAsync(_stopping.Token)), Task.Run(() => engine.WatchAsync(_stopping.Token)));
+        _loops = Task.WhenAll(Task.Run(() => engine.Worker.RunAsync(_stopping.Token)), Task.Run(() => engine.WatchAsync(_stopping.Token)), Task.Run(() => engine.KeepLogAsync(_stopping.Token)));
     }
 
     public Engine Engine { get; }

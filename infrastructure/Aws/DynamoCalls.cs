@@ -106,7 +106,7 @@ internal sealed class DynamoCalls(IAmazonDynamoDB client, string table, DynamoOp
     {
         ResourceNotFoundException => "Create the table, or correct its name in SKIFF_STATE or the region in AWS_REGION.",
         _ when IsThrottling(e) => "It is asked for more than it may serve: raise the table's limits, or send less at a time. Trying again is safe.",
-        AmazonServiceException { ErrorCode: "AccessDeniedException" } => "Allow the role dynamodb:GetItem, Query, BatchGetItem and PutItem on the table.",
+        AmazonServiceException { ErrorCode: "AccessDeniedException" } => "Allow the role dynamodb:GetItem, Query, BatchGetItem, PutItem, DeleteItem, ConditionCheckItem and Scan on the table.",
         AmazonServiceException { StatusCode: HttpStatusCode.BadRequest or HttpStatusCode.Forbidden, ErrorCode: "UnrecognizedClientException" or "InvalidSignatureException" or "ExpiredTokenException" or "MissingAuthenticationTokenException" } =>
             "Check the AWS credentials and this machine's clock.",
         AmazonClientException when !IsPassing(e) => "Check the AWS credentials: the environment, the profile or the role.",

@@ -14,19 +14,25 @@ namespace Skiff.Aws;
 /// pk                                      sk           what
 /// 7:default6:digits4:user2:u1             weights      what a prediction reads: version, features, prior, updates, offset, weights, policy
 /// 7:default6:digits4:user2:u1             covariance   version, covariance, memory (none in heads of earlier versions)
-/// 7:default6:digits8:feedback32:&lt;hash&gt;    feedback     user, version, place, learnt, note, body, expires
+/// 7:default6:digits4:user2:u1             erased       at, version, expires
+/// 7:default6:digits4:user2:u1             logkey       key
+/// 7:default6:digits4:user2:u1             replayed     version: of the order up to which a replay made the head
+/// 7:default6:digits8:feedback32:&lt;hash&gt;    feedback     user, version, place, learnt, note, body, committed, expires
 /// </code>
 /// Feedback lies by the hash of its id, whosever it is: its place being free is what makes it count once for an app, and hashes spread over partitions.
 /// <c>version</c> and <c>place</c> are the head that a commit made and the order within the commit.
 /// </summary>
 internal static class DynamoItem
 {
-    public const string Weights = "weights", Covariance = "covariance", Feedback = "feedback", Policy = "policy", Memory = "memory";
+    public const string Weights = "weights", Covariance = "covariance", Feedback = "feedback", Policy = "policy", Memory = "memory", Erased = "erased", LogKey = "logkey", Replayed = "replayed";
 
     /// <summary>The table's TTL attribute, in Unix seconds. The service deletes up to days later, which only means that a duplicate is noticed for longer.</summary>
     public const string Expires = "expires";
 
     public const int MostBytes = 400 * 1024;
+
+    /// <summary>What the keys of an app's feedback, or of its users, begin with.</summary>
+    public static string PrefixOf(string tenant, string app, string kind) => Join(tenant, app, kind);
 
     public static string KeyOf(UserKey user) => Join(user.Tenant, user.App, "user", user.User);
 
@@ -59,7 +65,7 @@ internal static class DynamoItem
         return item;
     }
 
-    public static Dictionary<string, AttributeValue> OfFeedback(UserKey user, AcceptedFeedback accepted, long version, int place, DateTimeOffset expires)
+    public static Dictionary<string, AttributeValue> OfFeedback(UserKey user, AcceptedFeedback accepted, long version, int place, DateTimeOffset now, DateTimeOffset expires)
     {
         var item = new Dictionary<string, AttributeValue>(Of(KeyOf(user.Tenant, user.App, accepted.Message.FeedbackId), Feedback))
         {
@@ -68,11 +74,29 @@ internal static class DynamoItem
             ["place"] = Number(place),
             ["learnt"] = new() { BOOL = accepted.Learnt },
             ["body"] = new() { B = new MemoryStream(accepted.Message.Serialize()) },
-            [Expires] = Number(expires.ToUnixTimeSeconds()),
+            ["committed"] = Number(now.ToUnixTimeMilliseconds()),
         };
+        // What is in quarantine waits for somebody, however long.
+        if (!accepted.IsQuarantined) item[Expires] = Number(expires.ToUnixTimeSeconds());
         if (accepted.Note is { } note) item["note"] = new() { S = note };
         return item;
     }
+
+    public static KeptFeedback ReadFeedback(Dictionary<string, AttributeValue> item) => new(
+        new AcceptedFeedback(FeedbackMessage.Deserialize(item["body"].B.ToArray()), item["learnt"].BOOL == true, item.GetValueOrDefault("note")?.S),
+        // A commit carries fewer than its 128.
+        long.Parse(item["version"].N, CultureInfo.InvariantCulture) * 128 + long.Parse(item["place"].N, CultureInfo.InvariantCulture),
+        DateTimeOffset.FromUnixTimeMilliseconds(item.TryGetValue("committed", out var committed) ? long.Parse(committed.N, CultureInfo.InvariantCulture) : 0));
+
+    public static Dictionary<string, AttributeValue> OfErasure(UserKey user, Erasure erasure, DateTimeOffset expires) => new(Of(KeyOf(user), Erased))
+    {
+        ["at"] = Number(erasure.At.ToUnixTimeMilliseconds()),
+        ["version"] = Number(erasure.Version),
+        [Expires] = Number(expires.ToUnixTimeSeconds()),
+    };
+
+    public static Erasure ReadErasure(Dictionary<string, AttributeValue> item) => new(
+        DateTimeOffset.FromUnixTimeMilliseconds(long.Parse(item["at"].N, CultureInfo.InvariantCulture)), long.Parse(item["version"].N, CultureInfo.InvariantCulture));
 
     public static HeadWeights ReadWeights(Dictionary<string, AttributeValue> item) => new()
     {

@@ -15,10 +15,10 @@ namespace Skiff.Aws;
 /// <remarks>
 /// Predictions read the weights eventually consistently, at half the price: an answer may be a moment behind. Whatever is learnt from is read consistently.
 /// </remarks>
-public sealed class DynamoStateStore : IStateStore
+public sealed partial class DynamoStateStore : IStateStore
 {
-    // A transaction's limits, and what of it the head takes.
-    private const int MostItems = 100, HeadItems = 2, MostTransactionBytes = 4 * 1024 * 1024;
+    // A transaction's limits, and what of it the head takes, with a look at whether its user was erased.
+    private const int MostItems = 100, HeadItems = 3, MostTransactionBytes = 4 * 1024 * 1024;
     private const int MostKeysARead = 100;
 
     // Each has a connection of its own; a hundred users in a batch shall not open a hundred.
@@ -60,7 +60,7 @@ public sealed class DynamoStateStore : IStateStore
         return new WeightsRead(response.Item is { Count: > 0 } item ? DynamoItem.ReadWeights(item) : null, AwsPrices.Table(consumed));
     }
 
-    public async ValueTask<HeadState?> ReadHeadAsync(UserKey user, CancellationToken cancellation)
+    public async ValueTask<UserRead> ReadUserAsync(UserKey user, CancellationToken cancellation)
     {
         // Both items by one query, which costs less than half of a transaction that reads them. It may see a commit in one and not yet in the other: they say whether they belong together.
         var request = new QueryRequest
@@ -76,12 +76,16 @@ public sealed class DynamoStateStore : IStateStore
             var response = await _calls.RunAsync("read a user's head", (client, token) => client.QueryAsync(request, token), cancellation);
             _calls.CountRead(response.ConsumedCapacity);
             var items = (response.Items ?? []).ToDictionary(item => item["sk"].S);
-            if (!items.TryGetValue(DynamoItem.Weights, out var weights)) return null;
-            if (!weights.ContainsKey(DynamoItem.Weights)) return new HeadState(DynamoItem.ReadWeights(weights), []);
+            var erasure = items.TryGetValue(DynamoItem.Erased, out var erased) ? DynamoItem.ReadErasure(erased) : null;
+            if (!items.TryGetValue(DynamoItem.Weights, out var weights)) return new UserRead(null, erasure);
+            if (!weights.ContainsKey(DynamoItem.Weights)) return new UserRead(new HeadState(DynamoItem.ReadWeights(weights), []), erasure);
             var covariance = items.GetValueOrDefault(DynamoItem.Covariance);
             if (covariance?["version"].N == weights["version"].N)
             {
-                return new HeadState(DynamoItem.ReadWeights(weights), DynamoItem.ReadFloats(covariance[DynamoItem.Covariance])) { Memory = DynamoItem.ReadMemory(covariance) };
+                return new UserRead(new HeadState(DynamoItem.ReadWeights(weights), DynamoItem.ReadFloats(covariance[DynamoItem.Covariance])) { Memory = DynamoItem.ReadMemory(covariance) }, erasure)
+                {
+                    Replayed = items.TryGetValue(DynamoItem.Replayed, out var replayed) ? long.Parse(replayed["version"].N, CultureInfo.InvariantCulture) : 0,
+                };
             }
             if (attempt == _options.MostAttempts)
             {
@@ -161,7 +165,7 @@ public sealed class DynamoStateStore : IStateStore
         Check(commit, puts);
         var request = new TransactWriteItemsRequest
         {
-            TransactItems = [.. puts.Select(put => new TransactWriteItem { Put = put })],
+            TransactItems = [.. puts.Select(put => new TransactWriteItem { Put = put }), .. CheckErasure(commit)],
             // By this the service knows a repetition.
             ClientRequestToken = Guid.NewGuid().ToString(),
             ReturnConsumedCapacity = ReturnConsumedCapacity.TOTAL,
@@ -183,7 +187,7 @@ public sealed class DynamoStateStore : IStateStore
 
     private IEnumerable<Put> PutsOf(UserCommit commit)
     {
-        var expected = commit.ExpectedTag is { } tag ? long.Parse(tag, CultureInfo.InvariantCulture) : 0;
+        var expected = commit.ExpectedTag is { } tag ? long.Parse(tag, CultureInfo.InvariantCulture) : commit.Erasure?.Version ?? 0;
         var version = commit.Head is null ? expected : expected + 1;
         if (commit.Head is { } head)
         {
@@ -197,16 +201,32 @@ public sealed class DynamoStateStore : IStateStore
             yield return weights;
             if (head.Covariance.Length > 0) yield return new Put { TableName = _table, Item = DynamoItem.OfCovariance(commit.User, head, version) };
         }
-        var expires = _time.GetUtcNow() + _options.FeedbackHorizon;
+        if (commit.Replayed is { } upto) yield return new Put { TableName = _table, Item = new(DynamoItem.Of(DynamoItem.KeyOf(commit.User), DynamoItem.Replayed)) { ["version"] = DynamoItem.Number(upto) } };
+        var now = _time.GetUtcNow();
         for (var place = 0; place < commit.Accepted.Count; place++)
         {
             yield return new Put
             {
                 TableName = _table,
-                Item = DynamoItem.OfFeedback(commit.User, commit.Accepted[place], version, place, expires),
-                ConditionExpression = "attribute_not_exists(pk)",
+                Item = DynamoItem.OfFeedback(commit.User, commit.Accepted[place], version, place, now, now + _options.FeedbackHorizon),
+                ConditionExpression = commit.IsRelease ? "learnt = :not" : "attribute_not_exists(pk)",
+                ExpressionAttributeValues = commit.IsRelease ? new() { [":not"] = new() { BOOL = false } } : null,
             };
         }
+    }
+
+    /// <summary>A head's version tells whether its user was erased since it was read; where there is none, or it stays, somebody must look.</summary>
+    private IEnumerable<TransactWriteItem> CheckErasure(UserCommit commit)
+    {
+        if (commit.User.User.Length == 0 || (commit.Head is not null && commit.ExpectedTag is not null)) yield break;
+        var check = new ConditionCheck { TableName = _table, Key = DynamoItem.Of(DynamoItem.KeyOf(commit.User), DynamoItem.Erased), ConditionExpression = "attribute_not_exists(pk)" };
+        if (commit.Erasure is { } erasure)
+        {
+            check.ConditionExpression = "#at = :at";
+            check.ExpressionAttributeNames = new() { ["#at"] = "at" };
+            check.ExpressionAttributeValues = new() { [":at"] = DynamoItem.Number(erasure.At.ToUnixTimeMilliseconds()) };
+        }
+        yield return new TransactWriteItem { ConditionCheck = check };
     }
 
     /// <summary>Says before anything is sent what the service would refuse, and would refuse again.</summary>

@@ -113,22 +113,7 @@ public sealed class SqsFeedbackQueue : IFeedbackQueue, IDisposable
             cancellation.ThrowIfCancellationRequested();
             var messages = (await CallAsync("receive from", "ReceiveMessage", request, SqsJson.Default.SqsReceive, SqsJson.Default.SqsReceived, ending.Token)).Messages;
             if (messages is not { Count: > 0 }) continue;
-            var received = new List<ReceivedFeedback>(messages.Count);
-            StoreException? damaged = null;
-            foreach (var message in messages)
-            {
-                try
-                {
-                    received.Add(new ReceivedFeedback(message.ReceiptHandle, FeedbackMessage.Deserialize(Encoding.UTF8.GetBytes(message.Body))));
-                }
-                catch (JsonException e)
-                {
-                    // It stays, and comes again until the queue's redrive policy takes it to the dead letters.
-                    damaged = new StoreException($"message {message.MessageId} in the queue {Location} is damaged: {e.Message}", e);
-                }
-            }
-            if (received.Count > 0) return received;
-            throw damaged!;
+            return [.. messages.Select(message => new ReceivedFeedback(message.ReceiptHandle, FeedbackMessage.Read(Encoding.UTF8.GetBytes(message.Body))))];
         }
     }
 

@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.Text.Json;
 using System.Threading.Channels;
 using Microsoft.Data.Sqlite;
 using Skiff.Feedback;
@@ -91,17 +90,7 @@ public sealed class SqliteFeedbackQueue : IFeedbackQueue, IAsyncDisposable
         while (reader.Read())
         {
             var seq = reader.GetInt64(0);
-            try
-            {
-                received.Add(new ReceivedFeedback(seq.ToString(CultureInfo.InvariantCulture), FeedbackMessage.Deserialize(reader.GetFieldValue<byte[]>(1))));
-            }
-            catch (JsonException e)
-            {
-                // Those before it first; then it is passed over, so that it holds up nobody. It stays in the file.
-                if (received.Count > 0) break;
-                _received = seq;
-                throw new StoreException($"message {seq} in the queue {_path} is damaged: {e.Message}", e);
-            }
+            received.Add(new ReceivedFeedback(seq.ToString(CultureInfo.InvariantCulture), FeedbackMessage.Read(reader.GetFieldValue<byte[]>(1))));
             _received = seq;
         }
         return received;

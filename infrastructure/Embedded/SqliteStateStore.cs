@@ -14,7 +14,7 @@ namespace Skiff.Embedded;
 /// Heads and accepted feedback in one SQLite file, <c>synchronous=NORMAL</c>: a commit outlives the process, and what a loss of power undoes is still in the queue, which lets go
 /// only after <see cref="FlushAsync"/>. The weights stand apart from the covariance, so a prediction reads a few pages only.
 /// </summary>
-public sealed class SqliteStateStore : IStateStore, IDisposable
+public sealed partial class SqliteStateStore : IStateStore, IDisposable
 {
     private const string Schema = """
         CREATE TABLE IF NOT EXISTS heads (
@@ -30,23 +30,34 @@ public sealed class SqliteStateStore : IStateStore, IDisposable
         CREATE TABLE IF NOT EXISTS feedback (
             seq INTEGER PRIMARY KEY AUTOINCREMENT,
             tenant TEXT NOT NULL, app TEXT NOT NULL, user TEXT NOT NULL, id_hash BLOB NOT NULL,
-            learnt INTEGER NOT NULL, note TEXT, body BLOB NOT NULL);
+            learnt INTEGER NOT NULL, note TEXT, body BLOB NOT NULL, committed INTEGER NOT NULL DEFAULT 0);
         CREATE UNIQUE INDEX IF NOT EXISTS feedback_once ON feedback (tenant, app, id_hash);
         CREATE INDEX IF NOT EXISTS feedback_of_user ON feedback (tenant, app, user, seq);
+        CREATE TABLE IF NOT EXISTS erasures (
+            tenant TEXT NOT NULL, app TEXT NOT NULL, user TEXT NOT NULL, at INTEGER NOT NULL, version INTEGER NOT NULL,
+            PRIMARY KEY (tenant, app, user)) WITHOUT ROWID;
+        CREATE TABLE IF NOT EXISTS log_keys (
+            tenant TEXT NOT NULL, app TEXT NOT NULL, user TEXT NOT NULL, key BLOB NOT NULL,
+            PRIMARY KEY (tenant, app, user)) WITHOUT ROWID;
+        CREATE TABLE IF NOT EXISTS replays (
+            tenant TEXT NOT NULL, app TEXT NOT NULL, user TEXT NOT NULL, upto INTEGER NOT NULL,
+            PRIMARY KEY (tenant, app, user)) WITHOUT ROWID;
         """;
 
     private readonly string _path;
     private readonly string _synchronous;
+    private readonly TimeProvider _time;
     private readonly Connection _writer;
     private readonly SemaphoreSlim _writing = new(1);
     private readonly ConcurrentBag<Connection> _readers = [];
 
     /// <param name="synchronous"><c>NORMAL</c>, or <c>FULL</c> for commits that outlive a loss of power by themselves, at the price of a sync each.</param>
     /// <exception cref="StoreException">The file can't be opened or written.</exception>
-    public SqliteStateStore(string path, string synchronous = "NORMAL")
+    public SqliteStateStore(string path, string synchronous = "NORMAL", TimeProvider? time = null)
     {
         _path = path;
         _synchronous = synchronous;
+        _time = time ?? TimeProvider.System;
         _writer = new Connection(path, synchronous);
     }
 
@@ -57,8 +68,8 @@ public sealed class SqliteStateStore : IStateStore, IDisposable
     public ValueTask<WeightsRead> ReadWeightsAsync(UserKey user, CancellationToken cancellation) =>
         ValueTask.FromResult(new WeightsRead(WithReader(connection => connection.ReadWeights(user)), CostUsd: 0));
 
-    public ValueTask<HeadState?> ReadHeadAsync(UserKey user, CancellationToken cancellation) =>
-        ValueTask.FromResult(WithReader(connection => connection.ReadHead(user)));
+    public ValueTask<UserRead> ReadUserAsync(UserKey user, CancellationToken cancellation) =>
+        ValueTask.FromResult(WithReader(connection => connection.ReadUser(user)));
 
     public ValueTask<IReadOnlySet<string>> FindAcceptedAsync(string tenant, string app, IReadOnlyCollection<string> feedbackIds, CancellationToken cancellation) =>
         ValueTask.FromResult(WithReader(connection =>
@@ -79,7 +90,7 @@ public sealed class SqliteStateStore : IStateStore, IDisposable
             return Database.Guard(_path, () =>
             {
                 // One transaction holds many users' commits; a user who lost a race is taken back alone.
-                return Database.InTransaction(_writer.Sqlite, () => commits.Select(_writer.TryCommit).ToArray());
+                return Database.InTransaction(_writer.Sqlite, () => commits.Select(commit => _writer.TryCommit(commit, _time.GetUtcNow())).ToArray());
             });
         }
         finally
@@ -136,7 +147,7 @@ public sealed class SqliteStateStore : IStateStore, IDisposable
     private static float[] ToFloats(byte[] bytes) => MemoryMarshal.Cast<byte, float>(bytes).ToArray();
 
     /// <summary>A connection and its prepared commands.</summary>
-    private sealed class Connection : IDisposable
+    private sealed partial class Connection : IDisposable
     {
         private readonly SqliteCommand _selectWeights;
         private readonly SqliteCommand _selectCovariance;
@@ -145,18 +156,21 @@ public sealed class SqliteStateStore : IStateStore, IDisposable
         private readonly SqliteCommand _putCovariance;
         private readonly SqliteCommand _putPolicy;
         private readonly SqliteCommand _insertFeedback;
+        private readonly SqliteCommand _takeOut;
+        private readonly SqliteCommand _selectErasure;
 
         public Connection(string path, string synchronous)
         {
             Sqlite = Database.Open(path, synchronous, Schema);
             Database.AddColumn(Sqlite, "covariances", "memory BLOB");
+            Database.AddColumn(Sqlite, "feedback", "committed INTEGER NOT NULL DEFAULT 0");
             const string key = "tenant = $tenant AND app = $app AND user = $user";
             _selectWeights = Database.Prepare(Sqlite,
                 $"SELECT tag, features_version, prior_version, updates, offset, weights, policy FROM heads LEFT JOIN policies USING (tenant, app, user) WHERE {key}", "$tenant", "$app", "$user");
             _selectCovariance = Database.Prepare(Sqlite, $"SELECT covariance, memory FROM covariances WHERE {key}", "$tenant", "$app", "$user");
             _insertHead = Database.Prepare(Sqlite,
-                "INSERT INTO heads VALUES ($tenant, $app, $user, 1, $features, $prior, $updates, $offset, $weights) ON CONFLICT DO NOTHING",
-                "$tenant", "$app", "$user", "$features", "$prior", "$updates", "$offset", "$weights");
+                "INSERT INTO heads VALUES ($tenant, $app, $user, $tag, $features, $prior, $updates, $offset, $weights) ON CONFLICT DO NOTHING",
+                "$tenant", "$app", "$user", "$tag", "$features", "$prior", "$updates", "$offset", "$weights");
             _updateHead = Database.Prepare(Sqlite,
                 $"UPDATE heads SET tag = tag + 1, features_version = $features, prior_version = $prior, updates = $updates, offset = $offset, weights = $weights WHERE {key} AND tag = $tag",
                 "$tenant", "$app", "$user", "$features", "$prior", "$updates", "$offset", "$weights", "$tag");
@@ -167,8 +181,10 @@ public sealed class SqliteStateStore : IStateStore, IDisposable
                 "INSERT INTO policies VALUES ($tenant, $app, $user, $policy) ON CONFLICT (tenant, app, user) DO UPDATE SET policy = excluded.policy",
                 "$tenant", "$app", "$user", "$policy");
             _insertFeedback = Database.Prepare(Sqlite,
-                "INSERT INTO feedback (tenant, app, user, id_hash, learnt, note, body) VALUES ($tenant, $app, $user, $hash, $learnt, $note, $body) ON CONFLICT DO NOTHING",
-                "$tenant", "$app", "$user", "$hash", "$learnt", "$note", "$body");
+                "INSERT INTO feedback (tenant, app, user, id_hash, learnt, note, body, committed) VALUES ($tenant, $app, $user, $hash, $learnt, $note, $body, $committed) ON CONFLICT DO NOTHING",
+                "$tenant", "$app", "$user", "$hash", "$learnt", "$note", "$body", "$committed");
+            _takeOut = Database.Prepare(Sqlite, $"DELETE FROM feedback WHERE {key} AND id_hash = $hash AND learnt = 0", "$tenant", "$app", "$user", "$hash");
+            _selectErasure = Database.Prepare(Sqlite, $"SELECT at, version FROM erasures WHERE {key}", "$tenant", "$app", "$user");
             IsAccepted = Database.Prepare(Sqlite, "SELECT 1 FROM feedback WHERE tenant = $tenant AND app = $app AND id_hash = $hash", "$tenant", "$app", "$hash");
         }
 
@@ -190,17 +206,19 @@ public sealed class SqliteStateStore : IStateStore, IDisposable
             };
         }
 
-        public HeadState? ReadHead(UserKey user)
+        public UserRead ReadUser(UserKey user)
         {
-            // Both reads see one moment.
+            // All reads see one moment.
             Database.Execute(Sqlite, "BEGIN");
             try
             {
-                if (ReadWeights(user) is not { } weights) return null;
-                if (weights.Weights.Length == 0) return new HeadState(weights, []);
+                var erasure = ReadErasure(user);
+                if (ReadWeights(user) is not { } weights) return new UserRead(null, erasure);
+                if (weights.Weights.Length == 0) return new UserRead(new HeadState(weights, []), erasure);
                 using var reader = _selectCovariance.Bind(user.Tenant, user.App, user.User).ExecuteReader();
                 if (!reader.Read()) throw new StoreException("a head without its covariance: the state database is damaged");
-                return new HeadState(weights, ToFloats(reader.GetFieldValue<byte[]>(0))) { Memory = reader.IsDBNull(1) ? [] : reader.GetFieldValue<byte[]>(1) };
+                var head = new HeadState(weights, ToFloats(reader.GetFieldValue<byte[]>(0))) { Memory = reader.IsDBNull(1) ? [] : reader.GetFieldValue<byte[]>(1) };
+                return new UserRead(head, erasure) { Replayed = ReadReplayed(user) };
             }
             finally
             {
@@ -208,10 +226,12 @@ public sealed class SqliteStateStore : IStateStore, IDisposable
             }
         }
 
-        public bool TryCommit(UserCommit commit)
+        public bool TryCommit(UserCommit commit, DateTimeOffset now)
         {
             Database.Execute(Sqlite, "SAVEPOINT one_user");
-            var written = TryWriteHead(commit) && commit.Accepted.All(accepted => TryWriteFeedback(commit.User, accepted));
+            var written = ReadErasure(commit.User) == commit.Erasure && TryWriteHead(commit)
+                && commit.Accepted.All(accepted => (!commit.IsRelease || TryTakeOut(commit.User, accepted)) && TryWriteFeedback(commit.User, accepted, now));
+            if (written && commit.Replayed is { } upto) WriteReplayed(commit.User, upto);
             if (!written) Database.Execute(Sqlite, "ROLLBACK TO one_user");
             Database.Execute(Sqlite, "RELEASE one_user");
             return written;
@@ -219,7 +239,7 @@ public sealed class SqliteStateStore : IStateStore, IDisposable
 
         public void Dispose()
         {
-            foreach (var command in new[] { _selectWeights, _selectCovariance, _insertHead, _updateHead, _putCovariance, _putPolicy, _insertFeedback, IsAccepted }) command.Dispose();
+            foreach (var command in new[] { _selectWeights, _selectCovariance, _insertHead, _updateHead, _putCovariance, _putPolicy, _insertFeedback, _takeOut, _selectErasure, IsAccepted }) command.Dispose();
             Sqlite.Dispose();
         }
 
@@ -229,7 +249,7 @@ public sealed class SqliteStateStore : IStateStore, IDisposable
             var (tenant, app, user) = commit.User;
             var weights = head.Weights;
             var written = commit.ExpectedTag is null
-                ? _insertHead.Bind(tenant, app, user, weights.FeaturesVersion, weights.PriorVersion, weights.Updates, weights.Offset, ToBytes(weights.Weights)).ExecuteNonQuery()
+                ? _insertHead.Bind(tenant, app, user, (commit.Erasure?.Version ?? 0) + 1, weights.FeaturesVersion, weights.PriorVersion, weights.Updates, weights.Offset, ToBytes(weights.Weights)).ExecuteNonQuery()
                 : _updateHead.Bind(tenant, app, user, weights.FeaturesVersion, weights.PriorVersion, weights.Updates, weights.Offset, ToBytes(weights.Weights),
                     long.Parse(commit.ExpectedTag, CultureInfo.InvariantCulture)).ExecuteNonQuery();
             if (written == 0) return false;
@@ -238,7 +258,16 @@ public sealed class SqliteStateStore : IStateStore, IDisposable
             return true;
         }
 
-        private bool TryWriteFeedback(UserKey user, AcceptedFeedback accepted) => _insertFeedback.Bind(
-            user.Tenant, user.App, user.User, HashOf(accepted.Message.FeedbackId), accepted.Learnt ? 1 : 0, accepted.Note, accepted.Message.Serialize()).ExecuteNonQuery() == 1;
+        /// <summary>Out of quarantine: its row comes again at the end of the order.</summary>
+        private bool TryTakeOut(UserKey user, AcceptedFeedback accepted) => _takeOut.Bind(user.Tenant, user.App, user.User, HashOf(accepted.Message.FeedbackId)).ExecuteNonQuery() == 1;
+
+        private bool TryWriteFeedback(UserKey user, AcceptedFeedback accepted, DateTimeOffset now) => _insertFeedback.Bind(
+            user.Tenant, user.App, user.User, HashOf(accepted.Message.FeedbackId), accepted.Learnt ? 1 : 0, accepted.Note, accepted.Message.Serialize(), now.ToUnixTimeMilliseconds()).ExecuteNonQuery() == 1;
+
+        private Erasure? ReadErasure(UserKey user)
+        {
+            using var reader = _selectErasure.Bind(user.Tenant, user.App, user.User).ExecuteReader();
+            return reader.Read() ? new Erasure(DateTimeOffset.FromUnixTimeMilliseconds(reader.GetInt64(0)), reader.GetInt64(1)) : null;
+        }
     }
 }

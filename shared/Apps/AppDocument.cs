@@ -36,6 +36,9 @@ public sealed record AppDocument
 
     public DecisionStorage Decisions { get; set; } = DecisionStorage.Sealed;
 
+    /// <summary>Whether feedback keeps the input that it brings along, so that a replay can move heads to another feature model.</summary>
+    public bool KeepInputs { get; set; }
+
     /// <summary>From the cheapest to the heaviest; every stage but the last has a gate, or is what a later one continues from.</summary>
     public IReadOnlyList<StageDocument> Cascade { get; set; } = [];
 

@@ -11,7 +11,7 @@ namespace Skiff.Feedback;
 /// Turns a batch of feedback into heads: groups it by user, drops what was accepted before, applies the rest in order and commits each user's head together with the
 /// feedback it was learnt from. Run twice on the same messages it changes nothing the second time.
 /// </summary>
-public sealed class FeedbackLearner(AppHost apps, IStateStore state, FeedbackStatistics statistics, ILogger<FeedbackLearner> log)
+public sealed partial class FeedbackLearner(AppHost apps, IStateStore state, FeedbackStatistics statistics, ILogger<FeedbackLearner> log)
 {
     private const int MostAttempts = 10;
 
@@ -27,22 +27,32 @@ public sealed class FeedbackLearner(AppHost apps, IStateStore state, FeedbackSta
 
     private async Task LearnRoundAsync(IEnumerable<FeedbackMessage> messages, CancellationToken cancellation)
     {
-        IReadOnlyList<IGrouping<UserKey, FeedbackMessage>> open = [.. messages.GroupBy(message => message.Owner)];
+        List<(UserKey User, List<FeedbackMessage> Messages)> open = [.. messages.GroupBy(message => message.Owner).Select(user => (user.Key, user.ToList()))];
         for (var attempt = 1; open.Count > 0; attempt++)
         {
             if (attempt > MostAttempts) throw new Store.StoreException($"the heads of {open.Count} users were changed by others {MostAttempts} times in a row");
             var seen = await FindSeenAsync(open, cancellation);
             var commits = new List<UserCommit>(open.Count);
-            var sources = new List<IGrouping<UserKey, FeedbackMessage>>(open.Count);
-            foreach (var group in open)
+            var sources = new List<(UserKey User, List<FeedbackMessage> Messages)>(open.Count);
+            foreach (var (user, all) in open)
             {
-                var fresh = group.Where(message => seen.Add((group.Key.Tenant, group.Key.App, message.FeedbackId))).ToList();
-                statistics.Of(group.Key.Tenant).AddDuplicates(group.Count() - fresh.Count);
+                var fresh = all.Where(message => seen.Add((user.Tenant, user.App, message.FeedbackId))).ToList();
+                statistics.Of(user.Tenant).AddDuplicates(all.Count - fresh.Count);
                 if (fresh.Count == 0) continue;
-                commits.Add(await ApplyAsync(group.Key, fresh, cancellation));
-                sources.Add(group);
+                if (await ApplyAsync(user, fresh, cancellation) is not { } commit) continue;
+                commits.Add(commit);
+                sources.Add((user, fresh));
             }
-            var done = await state.CommitAsync(commits, cancellation);
+            IReadOnlyList<bool> done;
+            try
+            {
+                done = await state.CommitAsync(commits, cancellation);
+            }
+            catch (Store.StoreException e) when (e.IsPermanent)
+            {
+                await LearnApartAsync([.. sources.SelectMany(source => source.Messages)], e, cancellation);
+                return;
+            }
             Count(commits.Where((_, i) => done[i]));
             open = [.. sources.Where((_, i) => !done[i])];
         }
@@ -53,36 +63,40 @@ public sealed class FeedbackLearner(AppHost apps, IStateStore state, FeedbackSta
         foreach (var commit in done)
         {
             var learnt = commit.Accepted.Count(feedback => feedback.Learnt);
+            var quarantined = commit.Accepted.Count(feedback => feedback.IsQuarantined);
             statistics.Of(commit.User.Tenant).AddLearnt(learnt);
-            statistics.Of(commit.User.Tenant).AddKept(commit.Accepted.Count - learnt);
+            statistics.Of(commit.User.Tenant).AddQuarantined(quarantined);
+            statistics.Of(commit.User.Tenant).AddLate(commit.Accepted.Count(feedback => feedback.Message.Late == true));
+            statistics.Of(commit.User.Tenant).AddKept(commit.Accepted.Count - learnt - quarantined);
         }
     }
 
-    private async Task<HashSet<(string, string, string)>> FindSeenAsync(IReadOnlyList<IGrouping<UserKey, FeedbackMessage>> groups, CancellationToken cancellation)
+    private async Task<HashSet<(string, string, string)>> FindSeenAsync(IReadOnlyList<(UserKey User, List<FeedbackMessage> Messages)> users, CancellationToken cancellation)
     {
         var seen = new HashSet<(string, string, string)>();
-        foreach (var app in groups.GroupBy(group => (group.Key.Tenant, group.Key.App)))
+        foreach (var app in users.GroupBy(user => (user.User.Tenant, user.User.App)))
         {
-            var ids = app.SelectMany(group => group).Select(message => message.FeedbackId).ToHashSet();
+            var ids = app.SelectMany(user => user.Messages).Select(message => message.FeedbackId).ToHashSet();
             foreach (var id in await state.FindAcceptedAsync(app.Key.Tenant, app.Key.App, ids, cancellation)) seen.Add((app.Key.Tenant, app.Key.App, id));
         }
         return seen;
     }
 
-    private async Task<UserCommit> ApplyAsync(UserKey user, List<FeedbackMessage> messages, CancellationToken cancellation)
+    /// <returns>Null where nothing is left: the user was erased after all of it was accepted.</returns>
+    private async Task<UserCommit?> ApplyAsync(UserKey user, List<FeedbackMessage> messages, CancellationToken cancellation)
     {
+        var (current, erasure) = user.User.Length == 0 ? new UserRead(null, null) : await state.ReadUserAsync(user, cancellation);
+        if (erasure is not null) statistics.Of(user.Tenant).AddErased(messages.RemoveAll(message => message.Since <= erasure.At));
+        if (messages.Count == 0) return null;
         var (app, reason) = await FindAppAsync(user, messages[0].App, cancellation);
-        var head = messages[0].Context is null ? app?.Head : null;
-        var policy = app?.Ensemble?.Policy is { } found && found.Per == (messages[0].Context is null ? PolicyPer.User : PolicyPer.Context) ? found : null;
-        if (head is null && policy is null)
-        {
-            return new UserCommit { User = user, ExpectedTag = null, Head = null, Accepted = [.. messages.Select(message => new AcceptedFeedback(message, false, reason ?? "no head"))] };
-        }
-        var current = await state.ReadHeadAsync(user, cancellation);
-        var learning = head is null ? null : new Learning(head, current is { Weights.Weights.Length: > 0 } ? current : null, messages[0].FeaturesVersion);
+        var isOfContext = messages[0].Context is not null;
+        var head = isOfContext ? null : app?.Head;
+        var policy = app?.Ensemble?.Policy is { } found && found.Per == (isOfContext ? PolicyPer.Context : PolicyPer.User) ? found : null;
+        var learning = head is null ? null : new Learning(head, current is { Weights.Weights.Length: > 0 } ? current : null);
         var choosing = policy is null ? null : new PolicyLearning(policy, current?.Weights.Policy);
-        var accepted = messages.Select(message => (learning?.Apply(message), choosing?.Apply(message)) switch
+        var accepted = messages.Select(message => Settled(message) ?? (learning?.Apply(message), choosing?.Apply(message)) switch
         {
+            (null, null) => new AcceptedFeedback(message, false, reason ?? "no head"),
             ({ } one, null) => one,
             (null, { } other) => other,
             // Both: the note says what was not learnt.
@@ -90,8 +104,16 @@ public sealed class FeedbackLearner(AppHost apps, IStateStore state, FeedbackSta
         }).ToList();
         var result = learning?.Result() ?? (choosing is { HasLearnt: true } ? current ?? PolicyLearning.Nothing : null);
         if (result is not null) result = result with { Weights = result.Weights with { Policy = choosing?.Result ?? current?.Weights.Policy } };
-        return new UserCommit { User = user, ExpectedTag = current?.Weights.Tag, Head = result, Accepted = accepted };
+        return new UserCommit { User = user, ExpectedTag = current?.Weights.Tag, Erasure = erasure, Head = result, Accepted = accepted };
     }
+
+    /// <summary>What is kept without asking a head.</summary>
+    private static AcceptedFeedback? Settled(FeedbackMessage message) => message switch
+    {
+        { Fault: { } fault } => new AcceptedFeedback(message, false, AcceptedFeedback.Quarantine + fault),
+        { Late: true } => new AcceptedFeedback(message, false, "late: the decision's time for feedback was over"),
+        _ => null,
+    };
 
     private async Task<(App? App, string? Reason)> FindAppAsync(UserKey user, string name, CancellationToken cancellation)
     {
@@ -109,11 +131,11 @@ public sealed class FeedbackLearner(AppHost apps, IStateStore state, FeedbackSta
     }
 
     /// <summary>A head while a batch is applied to it.</summary>
-    private sealed class Learning(Head head, HeadState? current, int featuresVersion)
+    private sealed class Learning(Head head, HeadState? current)
     {
         private readonly LearningHead _learning = new(head, current);
         private readonly float[] _residuals = new float[head.Outputs];
-        private readonly int _featuresVersion = current?.Weights.FeaturesVersion ?? featuresVersion;
+        private int? _featuresVersion = current?.Weights.FeaturesVersion; // of the first example, for a new user
         private readonly double _offset = current?.Weights.Offset ?? head.Offset;
         private long _updates = current?.Weights.Updates ?? 0;
         private bool _changed;
@@ -126,9 +148,10 @@ public sealed class FeedbackLearner(AppHost apps, IStateStore state, FeedbackSta
             if (message.Label is { } label) target[label] = 1;
             else target[0] = (float)(message.Value!.Value - _offset);
             if (message.Base.Length > 0) TensorPrimitives.Subtract(target, message.BaseValues, target);
-            var lesson = _learning.Learn(message.FeatureValues, target, message.At);
+            _featuresVersion = message.FeaturesVersion;
+            var lesson = _learning.Learn(message.FeatureValues, target, message.At, message.Released is not null);
             // What was not learnt is remembered too: by the guards, and by the detector.
-            _changed |= lesson.IsLearnt || current is not null;
+            _changed = true;
             if (lesson.IsLearnt) _updates++;
             return new AcceptedFeedback(message, lesson.IsLearnt, lesson.Note);
         }
@@ -136,7 +159,7 @@ public sealed class FeedbackLearner(AppHost apps, IStateStore state, FeedbackSta
         public HeadState? Result() => !_changed ? null : new HeadState(
             new HeadWeights
             {
-                FeaturesVersion = _featuresVersion,
+                FeaturesVersion = _featuresVersion!.Value,
                 PriorVersion = current?.Weights.PriorVersion ?? head.PriorVersion,
                 Updates = _updates,
                 Weights = _learning.Weights,
@@ -148,11 +171,16 @@ public sealed class FeedbackLearner(AppHost apps, IStateStore state, FeedbackSta
         /// <summary>Why a message can't be learnt by this head: it would spoil it, or the app has changed its shape since.</summary>
         private string? Refuse(FeedbackMessage message)
         {
-            if (message.FeaturesVersion != _featuresVersion) return $"features of version {message.FeaturesVersion}, the head is of version {_featuresVersion}";
+            if (_featuresVersion is { } version && message.FeaturesVersion != version) return $"features of version {message.FeaturesVersion}, the head is of version {version}";
+            return Unlearnable(message) is { } why ? AcceptedFeedback.Quarantine + why : null;
+        }
+
+        private string? Unlearnable(FeedbackMessage message)
+        {
             if (message.Features.Length != head.Dimensions * sizeof(float)) return "features of another length";
             if (!_learning.Fits) return "a head of another shape";
             if (message.Base.Length != 0 && message.Base.Length != head.Outputs * sizeof(float)) return "a base of another length";
-            if (head.Document.Kind == HeadKind.Classes ? message.Label is null || message.Label >= head.Outputs : message.Value is null) return "no label or value for this head";
+            if (head.Document.Kind == HeadKind.Classes ? message.Label is not >= 0 || message.Label >= head.Outputs : message.Value is not { } value || !double.IsFinite(value)) return "no label or value for this head";
             return message.FeatureValues.ContainsNotFinite() || message.BaseValues.ContainsNotFinite() ? "features that are not finite" : null;
         }
     }

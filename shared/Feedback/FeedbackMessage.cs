@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using System.Security.Cryptography;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using Skiff.Personalization;
@@ -44,11 +45,34 @@ public sealed record FeedbackMessage
     /// <summary>The probability with which the policy chose the member that answered.</summary>
     public double? Propensity { get; init; }
 
+    /// <summary>The input as the app's models take it, where the app keeps inputs and the feedback brought one along: other features can be made of it.</summary>
+    public byte[]? Input { get; init; }
+
+    /// <summary>When it was accepted.</summary>
     public required DateTimeOffset At { get; init; }
+
+    /// <summary>When the decision was made that it is about, where it names one: what a user's erasure has taken away is not learnt from what was sealed before.</summary>
+    public DateTimeOffset? Decided { get; init; }
+
+    /// <summary>True where the decision's time for feedback was over: kept and counted, not learnt.</summary>
+    public bool? Late { get; init; }
+
+    /// <summary>Set where somebody has looked at it and let it out of quarantine, so that the guards pass it: its place in the order when they kept it out, 0 where something else did.</summary>
+    public long? Released { get; init; }
+
+    /// <summary>Why it is no feedback: then only <see cref="Raw"/> says what came.</summary>
+    public string? Fault { get; init; }
+
+    /// <summary>What came in the place of feedback.</summary>
+    public byte[]? Raw { get; init; }
 
     /// <summary>Whose state it changes.</summary>
     [JsonIgnore]
     public UserKey Owner => Context is { } context ? UserKey.OfContext(Tenant, App, context) : new UserKey(Tenant, App, User);
+
+    /// <summary>From when what it says of its user is.</summary>
+    [JsonIgnore]
+    public DateTimeOffset Since => Decided is { } decided && decided < At ? decided : At;
 
     [JsonIgnore]
     public ReadOnlySpan<float> FeatureValues => MemoryMarshal.Cast<byte, float>(Features);
@@ -59,7 +83,29 @@ public sealed record FeedbackMessage
     public byte[] Serialize() => JsonSerializer.SerializeToUtf8Bytes(this, FeedbackJson.Default.FeedbackMessage);
 
     public static FeedbackMessage Deserialize(ReadOnlySpan<byte> json) =>
-        JsonSerializer.Deserialize(json, FeedbackJson.Default.FeedbackMessage) ?? throw new JsonException("the message is null");
+        JsonSerializer.Deserialize(json, FeedbackJson.Default.FeedbackMessage) is { Tenant: not null, App: not null, User: not null, FeedbackId: not null, Features: not null, Base: not null } message
+            ? message
+            : throw new JsonException("the message is null, or a part of it that it takes");
+
+    /// <summary>Reads what a queue has brought. What is no feedback becomes a message of nobody that says so: it can be kept and looked at like any other, and holds up nobody.</summary>
+    public static FeedbackMessage Read(ReadOnlySpan<byte> body)
+    {
+        try
+        {
+            return Deserialize(body);
+        }
+        catch (JsonException e)
+        {
+            return new FeedbackMessage
+            {
+                Tenant = "", App = "", User = "",
+                FeedbackId = Convert.ToHexStringLower(SHA256.HashData(body)),
+                Fault = $"not feedback: {e.Message}",
+                Raw = body.ToArray(),
+                At = DateTimeOffset.UnixEpoch,
+            };
+        }
+    }
 }
 
 [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]

@@ -62,8 +62,9 @@ public sealed class FeedbackWorker(IFeedbackQueue queue, FeedbackLearner learner
             }
             catch (Exception e) when (batch.Count == 1)
             {
-                // A message that we can't process, though we accepted it: it must not hold up the others. It stays in the queue for the next start.
+                // A message that we can't process, though we accepted it: it must not hold up the others.
                 log.LogError(e, "feedback {Receipt} can't be processed", batch[0].Receipt);
+                if (await TryQuarantineAsync(batch[0].Message, e)) _learnt.AddRange(batch);
                 pending.Remove(batch[0].Message);
                 return;
             }
@@ -74,6 +75,21 @@ public sealed class FeedbackWorker(IFeedbackQueue queue, FeedbackLearner learner
             }
             if (!await PauseAsync(pause, cancellation)) return;
             pause = pause * 2 < LongestPause ? pause * 2 : LongestPause;
+        }
+    }
+
+    /// <returns>False where that fails too: the message stays in the queue.</returns>
+    private async Task<bool> TryQuarantineAsync(FeedbackMessage message, Exception reason)
+    {
+        try
+        {
+            await learner.QuarantineAsync(message, $"can't be processed: {reason.Message}", CancellationToken.None);
+            return true;
+        }
+        catch (Exception e)
+        {
+            log.LogError(e is StoreException ? null : e, "nor put into quarantine, it stays in the queue: {Error}", e.Message);
+            return false;
         }
     }
 

@@ -17,6 +17,9 @@ public sealed class FeedbackCounts
     private long _learnt;
     private long _kept;
     private long _duplicates;
+    private long _quarantined;
+    private long _late;
+    private long _erased;
 
     public long Accepted => Volatile.Read(ref _accepted);
     public long Learnt => Volatile.Read(ref _learnt);
@@ -26,6 +29,15 @@ public sealed class FeedbackCounts
 
     public long Duplicates => Volatile.Read(ref _duplicates);
 
+    /// <summary>Put into quarantine.</summary>
+    public long Quarantined => Volatile.Read(ref _quarantined);
+
+    /// <summary>Kept, of decisions whose time for feedback was over.</summary>
+    public long Late => Volatile.Read(ref _late);
+
+    /// <summary>Dropped, because its user was erased after it was accepted.</summary>
+    public long Erased => Volatile.Read(ref _erased);
+
     public void AddAccepted(long count) => Interlocked.Add(ref _accepted, count);
 
     public void AddLearnt(long count) => Interlocked.Add(ref _learnt, count);
@@ -33,4 +45,10 @@ public sealed class FeedbackCounts
     public void AddKept(long count) => Interlocked.Add(ref _kept, count);
 
     public void AddDuplicates(long count) => Interlocked.Add(ref _duplicates, count);
+
+    public void AddQuarantined(long count) => Interlocked.Add(ref _quarantined, count);
+
+    public void AddLate(long count) => Interlocked.Add(ref _late, count);
+
+    public void AddErased(long count) => Interlocked.Add(ref _erased, count);
 }

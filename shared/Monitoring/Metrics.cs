@@ -70,6 +70,9 @@ public sealed class Metrics(ModelHost models, AppHost apps, FeedbackStatistics f
         Single("skiff_feedback_learnt_total", "counter", "Feedback that changed a head", feedback.Of(tenant).Learnt);
         Single("skiff_feedback_kept_total", "counter", "Feedback kept without changing a head", feedback.Of(tenant).Kept);
         Single("skiff_feedback_duplicate_total", "counter", "Feedback that had been accepted before", feedback.Of(tenant).Duplicates);
+        Single("skiff_feedback_quarantined_total", "counter", "Feedback put into quarantine, durable and not learnt", feedback.Of(tenant).Quarantined);
+        Single("skiff_feedback_late_total", "counter", "Feedback kept whose decision's time was over", feedback.Of(tenant).Late);
+        Single("skiff_feedback_erased_total", "counter", "Feedback dropped, its user having been erased after it was accepted", feedback.Of(tenant).Erased);
         Single("skiff_state_cost_usd_total", "counter", "What the state store's calls have cost in US dollars, for all tenants", state.SpentUsd);
         Single("dotnet_gc_allocated_bytes_total", "counter", "Managed memory allocated", GC.GetTotalAllocatedBytes());
         Single("process_resident_memory_bytes", "gauge", "Resident memory", Environment.WorkingSet);

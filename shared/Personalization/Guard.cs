@@ -55,7 +55,7 @@ public static class Guard
         var said = memory.Said;
         var admitted = said.TryTake(at, most);
         memory.Said = said;
-        return admitted ? Judgement.Accepted : new Judgement(Verdict.Quarantine, $"quarantine: more than {most:g4} an hour from this user");
+        return admitted ? Judgement.Accepted : new Judgement(Verdict.Quarantine, $"{AcceptedFeedback.Guarded}more than {most:g4} an hour from this user");
     }
 
     /// <summary>
@@ -83,6 +83,6 @@ public static class Guard
         var limit = MathF.Max((float)(most * most) * memory.Scale, floor);
         var isGated = memory.Count > LeastResiduals && squared > limit;
         memory.Scale += (MathF.Min(squared, memory.Count > LeastResiduals ? limit : float.MaxValue) - memory.Scale) * MathF.Max(1f / memory.Count, 1 / ScaleMemory);
-        return isGated ? new Judgement(Verdict.Quarantine, $"quarantine: {MathF.Sqrt(squared / memory.Scale):g3} deviations from what the head expected") : Judgement.Accepted;
+        return isGated ? new Judgement(Verdict.Quarantine, $"{AcceptedFeedback.Guarded}{MathF.Sqrt(squared / memory.Scale):g3} deviations from what the head expected") : Judgement.Accepted;
     }
 }

@@ -53,6 +53,15 @@ public sealed record UserCommit
     /// <summary>The tag of the head that was read; null when there was none.</summary>
     public required string? ExpectedTag { get; init; }
 
+    /// <summary>The erasure that was read with it. Where a head's tag doesn't tell, the commit is conditional on it.</summary>
+    public Erasure? Erasure { get; init; }
+
+    /// <summary>Whether the feedback is in quarantine and leaves its place there for the end of the order: then the commit is conditional on that, rather than on its ids being new.</summary>
+    public bool IsRelease { get; init; }
+
+    /// <summary>The order up to which a replay has made the head; null where it goes on from the one before.</summary>
+    public long? Replayed { get; init; }
+
     /// <summary>The new head; null when nothing was learnt, and only the feedback is kept.</summary>
     public required HeadState? Head { get; init; }
 
@@ -61,10 +70,21 @@ public sealed record UserCommit
 
 /// <summary>Feedback as it is kept: in commit order it makes the head again.</summary>
 /// <param name="Learnt">Whether the head changed by it; if not, <paramref name="Note"/> says why.</param>
-public sealed record AcceptedFeedback(FeedbackMessage Message, bool Learnt, string? Note);
+public sealed record AcceptedFeedback(FeedbackMessage Message, bool Learnt, string? Note)
+{
+    /// <summary>What the note of feedback begins with that can't be learnt as it is, and waits for somebody to look at it.</summary>
+    public const string Quarantine = "quarantine: ";
+
+    /// <summary>And of that which a head's guards kept out: they remember it, so a replay shows it to them again.</summary>
+    public const string Guarded = Quarantine + "guard: ";
+
+    public bool IsQuarantined => !Learnt && Note is { } note && note.StartsWith(Quarantine, StringComparison.Ordinal);
+
+    public bool IsGuarded => IsQuarantined && Note!.StartsWith(Guarded, StringComparison.Ordinal);
+}
 
 /// <summary>Heads and the feedback they were learnt from: SQLite here, a table in the cloud.</summary>
-public interface IStateStore
+public interface IStateStore : IUserRecords
 {
     /// <summary>How much feedback one commit may carry.</summary>
     int MostPerCommit { get; }
@@ -73,8 +93,6 @@ public interface IStateStore
     double SpentUsd { get; }
 
     ValueTask<WeightsRead> ReadWeightsAsync(UserKey user, CancellationToken cancellation);
-
-    ValueTask<HeadState?> ReadHeadAsync(UserKey user, CancellationToken cancellation);
 
     /// <returns>Those of the feedback ids that an app has already accepted, from whichever user.</returns>
     ValueTask<IReadOnlySet<string>> FindAcceptedAsync(string tenant, string app, IReadOnlyCollection<string> feedbackIds, CancellationToken cancellation);

@@ -53,7 +53,8 @@ public sealed class LearningHead
     /// <param name="features">φ, d, finite.</param>
     /// <param name="residuals">K; target − base on entry, what was left of it before the update on return.</param>
     /// <param name="at">When the feedback came; the guard's hours go by it.</param>
-    public Lesson Learn(ReadOnlySpan<float> features, Span<float> residuals, DateTimeOffset at)
+    /// <param name="isReleased">Somebody has looked at it: the guards keep it out no more.</param>
+    public Lesson Learn(ReadOnlySpan<float> features, Span<float> residuals, DateTimeOffset at, bool isReleased = false)
     {
         var document = _head.Document;
         var guards = document.Guards;
@@ -63,7 +64,7 @@ public sealed class LearningHead
         {
             var admitted = Guard.Admit(guards, ref guard, at);
             _memory.Guard = guard;
-            if (admitted.Verdict == Verdict.Quarantine) return new Lesson(false, admitted.Reason);
+            if (admitted.Verdict == Verdict.Quarantine && !isReleased) return new Lesson(false, admitted.Reason);
             clip = Guard.Measure(guards, ref guard, TensorPrimitives.Norm(features), _head.TypicalNorm);
         }
         TensorPrimitives.Multiply(features, clip.Scale, _features);
@@ -80,7 +81,7 @@ public sealed class LearningHead
             {
                 var gate = Guard.Gate(guards, ref guard, squared, _floor);
                 if (float.IsFinite(guard.Scale) && float.IsFinite(guard.LogNorm)) _memory.Guard = guard;
-                if (gate.Verdict == Verdict.Quarantine && !hasChanged) return new Lesson(false, gate.Reason);
+                if (gate.Verdict == Verdict.Quarantine && !hasChanged && !isReleased) return new Lesson(false, gate.Reason);
             }
         }
 
@@ -93,7 +94,7 @@ public sealed class LearningHead
             // Finite numbers can be too large to calculate with; a head that isn't finite would answer nothing, and learn nothing, ever again.
             _weightsBefore.CopyTo(Weights, 0);
             _covarianceBefore.CopyTo(Covariance, 0);
-            return new Lesson(false, "numbers too large to learn from");
+            return new Lesson(false, AcceptedFeedback.Guarded + "numbers too large to learn from");
         }
         _memory.Age = _memory.Age == int.MaxValue ? _memory.Age : _memory.Age + 1;
         if (_head.Form == HeadForm.Full && _memory.Age % CheckEvery == 0) Mend();

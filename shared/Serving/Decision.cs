@@ -31,5 +31,8 @@ public sealed record Decision
     /// <summary>What an ensemble's members said, as its policy keeps it; empty without a policy.</summary>
     public byte[] Members { get; init; } = [];
 
+    /// <summary>When it was made; null in ids of an earlier version of this program.</summary>
+    public DateTimeOffset? Made { get; init; }
+
     public required DateTimeOffset Expires { get; init; }
 }

@@ -22,6 +22,9 @@ public sealed class DecisionSeal
     private const int HeaderLength = 1 + KeyIdLength + SaltLength + sizeof(long);
     private const int TagLength = 16;
 
+    /// <summary>How long after its time an id is still known: feedback on it is late, kept and counted, and not learnt. Erasures are remembered for longer than an id's time and this together.</summary>
+    public static readonly TimeSpan LateFor = TimeSpan.FromDays(30);
+
     /// <summary>Ids longer than this are not ours.</summary>
     private const int LongestId = 64 * 1024;
 
@@ -59,7 +62,7 @@ public sealed class DecisionSeal
         return Base64Url.EncodeToString(sealed_);
     }
 
-    /// <returns>The decision, or null: for an id that we did not make, of another tenant or app, or expired. Which of them is nobody's business.</returns>
+    /// <returns>The decision, whose time may be over but not long since; or null: for an id that we did not make, of another tenant or app, or long expired. Which of them is nobody's business.</returns>
     public Decision? Open(string id, string tenant, string app)
     {
         if (id.Length > LongestId || !Base64Url.IsValid(id)) return null;
@@ -79,7 +82,7 @@ public sealed class DecisionSeal
             return null;
         }
         var decision = Read(plain);
-        return decision.Tenant == tenant && decision.App == app && decision.Expires > _time.GetUtcNow() ? decision : null;
+        return decision.Tenant == tenant && decision.App == app && decision.Expires + LateFor > _time.GetUtcNow() ? decision : null;
     }
 
     private byte[]? KeyOf(byte[] sealed_)
@@ -127,6 +130,7 @@ public sealed class DecisionSeal
         writer.Write(decision.Context);
         writer.Write7BitEncodedInt(decision.Members.Length);
         writer.Write(decision.Members);
+        if (decision.Made is { } made) writer.Write(made.ToUnixTimeMilliseconds());
         writer.Flush();
         return stream.ToArray();
     }
@@ -150,6 +154,7 @@ public sealed class DecisionSeal
             // Ids of an earlier version of this program end here.
             Context = IsAtEnd(reader) ? "" : reader.ReadString(),
             Members = IsAtEnd(reader) ? [] : reader.ReadBytes(reader.Read7BitEncodedInt()),
+            Made = IsAtEnd(reader) ? null : DateTimeOffset.FromUnixTimeMilliseconds(reader.ReadInt64()),
         };
     }
 

@@ -5,6 +5,7 @@ using Microsoft.Extensions.Logging;
 using Skiff.Apps;
 using Skiff.Caching;
 using Skiff.Feedback;
+using Skiff.Feedback.Log;
 using Skiff.Models;
 using Skiff.Monitoring;
 using Skiff.Personalization;
@@ -44,11 +45,14 @@ public sealed class Engine
     private readonly Gateway _gateway;
     private readonly OipEndpoints _oip;
     private readonly AppEndpoints _appEndpoints;
+    private readonly RecordEndpoints _records;
     private readonly PageEndpoints _pages;
     private readonly Metrics _metrics;
     private readonly TimeProvider _time;
     private readonly ILogger _log;
     private readonly TimeSpan _aliasInterval;
+    private readonly FeedbackLog _feedbackLog;
+    private readonly ApiKeys _keys;
 
     public Engine(EngineParts parts)
     {
@@ -60,6 +64,9 @@ public sealed class Engine
         Store = new ModelStore(parts.Objects, _time);
         Models = new ModelHost(Store, parts.Models, _time, parts.Logging.CreateLogger<ModelHost>());
         Apps = new AppHost(Store, Models, _aliasInterval, _time, parts.Logging.CreateLogger<AppHost>());
+
+        _feedbackLog = new FeedbackLog(parts.Objects, parts.State, _time);
+        _keys = parts.Keys;
 
         var pending = new PendingFeedback();
         var feedback = new FeedbackStatistics();
@@ -74,6 +81,7 @@ public sealed class Engine
 
         _oip = new OipEndpoints(_gateway, Models, hasRepositoryControl: !parts.IsFunction, _time);
         _appEndpoints = new AppEndpoints(_gateway, Apps, predictor, intake, _time);
+        _records = new RecordEndpoints(_gateway, Apps, parts.State, Learner, pending, _time);
         _pages = new PageEndpoints(_gateway);
         _metrics = new Metrics(Models, Apps, feedback, cacheStatistics, predictions, parts.State, _time);
     }
@@ -90,6 +98,7 @@ public sealed class Engine
         app.Use(Gateway.OrNoRoute);
         _oip.Map(app);
         _appEndpoints.Map(app);
+        _records.Map(app);
         _pages.Map(app);
         app.MapGet("/healthz", _gateway.Open(http => http.Response.WriteAsync("ok\n", http.RequestAborted)));
         app.MapGet("/metrics", _gateway.For(Scopes.Predict, (http, caller) =>
@@ -146,6 +155,52 @@ public sealed class Engine
         {
             // The next look may go better; one that fails must not be the last.
             _log.LogError(e, "looking for new versions failed");
+        }
+    }
+
+    /// <summary>For long-lived hosts that learn: compacts what was accepted on days that are over into the log, until cancelled.</summary>
+    public async Task KeepLogAsync(CancellationToken cancellation)
+    {
+        using var timer = new PeriodicTimer(TimeSpan.FromHours(1), _time);
+        try
+        {
+            do
+            {
+                foreach (var tenant in _keys.Tenants)
+                {
+                    foreach (var app in await NamesAsync(tenant)) await CompactAsync(tenant, app);
+                }
+            }
+            while (await timer.WaitForNextTickAsync(cancellation));
+        }
+        catch (OperationCanceledException)
+        {
+        }
+
+        async Task<IReadOnlyList<string>> NamesAsync(string tenant)
+        {
+            try
+            {
+                return await Apps.NamesAsync(tenant, cancellation);
+            }
+            catch (StoreException e)
+            {
+                _log.LogError("the log waits for an hour: {Error}", e.Message);
+                return [];
+            }
+        }
+
+        async Task CompactAsync(string tenant, string app)
+        {
+            try
+            {
+                foreach (var day in await _feedbackLog.CompactAsync(tenant, app, cancellation)) _log.LogInformation("feedback of app {App} of tenant {Tenant} on {Day} is in the log", app, tenant, day);
+            }
+            catch (StoreException e)
+            {
+                // The state store has it all the same; the next look may go better.
+                _log.LogError("feedback of app {App} of tenant {Tenant} waits for the log: {Error}", app, tenant, e.Message);
+            }
         }
     }
 

@@ -84,8 +84,9 @@ public sealed class FeedbackIntake(Predictor predictor, IFeedbackQueue queue, Pe
         CheckAnswer(app, request);
         if (request.Id is { } id)
         {
-            // Forged, foreign or expired: one answer for all, so that nobody learns from it which it was.
+            // Forged, foreign or long expired: one answer for all, so that nobody learns from it which it was.
             var decision = seal.Open(id, app.Tenant, app.Name) ?? throw RequestException.NotFound("no such decision, or its time for feedback is over");
+            var now = time.GetUtcNow();
             return new FeedbackMessage
             {
                 Tenant = app.Tenant,
@@ -102,7 +103,9 @@ public sealed class FeedbackIntake(Predictor predictor, IFeedbackQueue queue, Pe
                 Context = decision.Context.Length > 0 ? decision.Context : null,
                 Members = decision.Members.Length > 0 ? decision.Members : null,
                 Propensity = decision.Members.Length > 0 ? decision.Propensity : null,
-                At = time.GetUtcNow(),
+                Decided = decision.Made,
+                Late = decision.Expires <= now ? true : null,
+                At = now,
             };
         }
 
@@ -115,6 +118,7 @@ public sealed class FeedbackIntake(Predictor predictor, IFeedbackQueue queue, Pe
             FeedbackId = request.FeedbackId ?? Guid.NewGuid().ToString("n"),
             Label = request.Label,
             Value = request.Value,
+            Input = app.Document.KeepInputs ? buffer.Span(request.Input!.Offset, request.Input.Length).ToArray() : null,
             At = time.GetUtcNow(),
         };
         var predict = new PredictRequest { App = app, Buffer = buffer, Input = request.Input!, User = request.User, Context = request.Context, Arrived = time.GetTimestamp() };

@@ -324,6 +324,7 @@ public sealed class Predictor(ModelHost models, CascadeCache cascades, IStateSto
         Propensity = (float)((answer as EnsembleAnswer)?.Propensity ?? 1),
         Context = request.Context ?? "",
         Members = (answer as EnsembleAnswer)?.Kept ?? [],
+        Made = time.GetUtcNow(),
         Expires = time.GetUtcNow() + options.DecisionLifetime,
     };
 }

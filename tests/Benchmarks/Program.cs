@@ -31,6 +31,7 @@ Command[] suites =
     Bandit.Command(),
     Poison.Command(),
     Stability.Command(),
+    Crash.Command(),
 ];
 
 var list = new Option<bool>("--list") { Description = "Name the suites and stop; so does giving none." };

@@ -205,7 +205,7 @@ public sealed partial class DynamoStateStoreTests(DynamoDatabase database) : Sta
         string[] ids = [.. Enumerable.Range(0, Store.MostPerCommit + 1).Select(i => $"f{i:00}")];
 
         var error = await Assert.ThrowsAsync<ArgumentException>(() => CommitAsync(User, null, Some.Head(), ids));
-        Assert.Contains("99", error.Message);
+        Assert.Contains("98", error.Message);
         Assert.Empty(await AcceptedAsync(ids));
 
         Assert.True(await CommitAsync(User, null, Some.Head(), ids[1..]));

@@ -4,7 +4,7 @@ using Skiff.Personalization;
 namespace Skiff.Stores;
 
 /// <summary>What every state store must keep, wherever its heads lie.</summary>
-public abstract class StateStoreTests
+public abstract partial class StateStoreTests
 {
     // A tenant of each test's own: the stores that outlive a test are shared.
     protected StateStoreTests() => User = new UserKey(Guid.NewGuid().ToString("N"), "app", "u1");

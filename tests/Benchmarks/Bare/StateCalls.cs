@@ -121,7 +121,7 @@ internal sealed class StateCalls(AmazonDynamoDBClient client, string table, User
                     Put = new Put
                     {
                         TableName = table,
-                        Item = DynamoItem.OfFeedback(user, feedback, version, 0, DateTimeOffset.UtcNow.AddDays(30)),
+                        Item = DynamoItem.OfFeedback(user, feedback, version, 0, DateTimeOffset.UtcNow, DateTimeOffset.UtcNow.AddDays(30)),
                         ConditionExpression = "attribute_not_exists(pk)",
                     },
                 },

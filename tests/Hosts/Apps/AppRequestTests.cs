@@ -442,7 +442,7 @@ public sealed class AppRequestTests(AppRequestTests.Fixture fixture) : IClassFix
             ["the tag changed"] = good[..^10] + (good[^10] == 'A' ? 'B' : 'A') + good[^9..],
             ["another app's"] = await DecideAsync("grid"),
             ["another tenant's"] = Seal(tenant: "acme"),
-            ["expired"] = Seal(validFor: TimeSpan.FromSeconds(-2)),
+            ["long expired"] = Seal(validFor: TimeSpan.FromSeconds(-2) - DecisionSeal.LateFor),
             ["another server's"] = Seal(secret: "another secret of enough letters"),
             ["much too long"] = new('A', 100_000),
         };

@@ -54,7 +54,7 @@ public sealed partial class TemplateTests
         var sources = Directory.GetFiles(Path.Combine(Repository.Root, "infrastructure", "Aws"), "*.cs").Select(File.ReadAllText);
         var made = sources.SelectMany(source => Call().Matches(source)).Select(match => match.Groups["call"].Value).Distinct();
 
-        Assert.Equal(Expected.Calls.Select(call => call.Call).Order(), made.Order());
+        Assert.Equal(Expected.Calls.Select(call => call.Call).Distinct().Order(), made.Order());
     }
 
     [Fact]

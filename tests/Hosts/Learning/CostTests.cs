@@ -64,7 +64,18 @@ public sealed class CostTests
             return await store.ReadWeightsAsync(user, cancellation) with { CostUsd = ReadUsd };
         }
 
-        public ValueTask<HeadState?> ReadHeadAsync(UserKey user, CancellationToken cancellation) => store.ReadHeadAsync(user, cancellation);
+        public ValueTask<UserRead> ReadUserAsync(UserKey user, CancellationToken cancellation) => store.ReadUserAsync(user, cancellation);
+
+        public IAsyncEnumerable<KeptFeedback> ReadFeedbackAsync(FeedbackQuery query, CancellationToken cancellation) => store.ReadFeedbackAsync(query, cancellation);
+
+        public IAsyncEnumerable<string> ReadUsersAsync(string tenant, string app, CancellationToken cancellation) => store.ReadUsersAsync(tenant, app, cancellation);
+
+        public ValueTask EraseAsync(UserKey user, DateTimeOffset at, CancellationToken cancellation) => store.EraseAsync(user, at, cancellation);
+
+        public ValueTask PurgeAsync(string tenant, string app, DateTimeOffset before, CancellationToken cancellation) => store.PurgeAsync(tenant, app, before, cancellation);
+
+        public ValueTask<IReadOnlyDictionary<string, byte[]>> LogKeysAsync(string tenant, string app, IReadOnlyCollection<string>? users, bool create, CancellationToken cancellation) =>
+            store.LogKeysAsync(tenant, app, users, create, cancellation);
 
         public ValueTask<IReadOnlySet<string>> FindAcceptedAsync(string tenant, string app, IReadOnlyCollection<string> feedbackIds, CancellationToken cancellation) =>
             store.FindAcceptedAsync(tenant, app, feedbackIds, cancellation);

@@ -25,7 +25,7 @@ internal sealed class EchoApp(HttpClient client)
     {
         var publisher = new Publisher(store, ModelLimits.Default);
         await publisher.PushAsync("default", OnnxBuilder.Identity(DataType.Fp32, -1, 3), "echo_body", "live", CancellationToken.None);
-        await publisher.PushAppAsync("default", Encoding.UTF8.GetBytes(Document), CancellationToken.None);
+        await publisher.PushAppAsync("default", Encoding.UTF8.GetBytes(Patient.AppWithout(Document)), CancellationToken.None);
     }
 
     /// <summary>What an app answers that has learnt <see cref="Input"/> as label 0 so many times.</summary>

@@ -47,12 +47,22 @@ public sealed class FeedbackWorkerTests
 
     private sealed class NoState : IStateStore
     {
+        public ValueTask<UserRead> ReadUserAsync(UserKey user, CancellationToken cancellation) => throw new NotSupportedException();
+
+        public IAsyncEnumerable<KeptFeedback> ReadFeedbackAsync(FeedbackQuery query, CancellationToken cancellation) => throw new NotSupportedException();
+
+        public IAsyncEnumerable<string> ReadUsersAsync(string tenant, string app, CancellationToken cancellation) => throw new NotSupportedException();
+
+        public ValueTask EraseAsync(UserKey user, DateTimeOffset at, CancellationToken cancellation) => throw new NotSupportedException();
+
+        public ValueTask PurgeAsync(string tenant, string app, DateTimeOffset before, CancellationToken cancellation) => throw new NotSupportedException();
+
+        public ValueTask<IReadOnlyDictionary<string, byte[]>> LogKeysAsync(string tenant, string app, IReadOnlyCollection<string>? users, bool create, CancellationToken cancellation) => throw new NotSupportedException();
+
         public int MostPerCommit => 1;
         public double SpentUsd => 0;
 
         public ValueTask<WeightsRead> ReadWeightsAsync(UserKey user, CancellationToken cancellation) => throw new NotSupportedException();
-
-        public ValueTask<HeadState?> ReadHeadAsync(UserKey user, CancellationToken cancellation) => throw new NotSupportedException();
 
         public ValueTask<IReadOnlySet<string>> FindAcceptedAsync(string tenant, string app, IReadOnlyCollection<string> feedbackIds, CancellationToken cancellation) => throw new NotSupportedException();
 

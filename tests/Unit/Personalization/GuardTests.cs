@@ -73,7 +73,7 @@ public sealed class GuardTests
         for (var i = 0; i < 10; i++) Assert.Equal(Verdict.Accept, Guard.Admit(guards, ref memory, Start).Verdict);
         var refused = Guard.Admit(guards, ref memory, Start);
 
-        Assert.Equal((Verdict.Quarantine, "quarantine: more than 10 an hour from this user"), (refused.Verdict, refused.Reason));
+        Assert.Equal((Verdict.Quarantine, "quarantine: guard: more than 10 an hour from this user"), (refused.Verdict, refused.Reason));
         Assert.Equal(Verdict.Quarantine, Guard.Admit(guards, ref memory, Start.AddHours(-5)).Verdict);
         Assert.Equal(Verdict.Accept, Guard.Admit(guards, ref memory, Start.AddMinutes(6.1)).Verdict);
         Assert.Equal(Verdict.Quarantine, Guard.Admit(guards, ref memory, Start.AddMinutes(6.1)).Verdict);

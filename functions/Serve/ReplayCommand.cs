@@ -1,0 +1,50 @@
+using System.CommandLine;
+using System.Globalization;
+using Skiff.Feedback;
+using Skiff.Feedback.Log;
+using Skiff.Models;
+
+namespace Skiff.Serve;
+
+/// <summary><c>skiff replay</c>: learns an app's whole history again, to see that its heads are what it makes, or to move them to another version of the feature model.</summary>
+internal static class ReplayCommand
+{
+    public static void Add(RootCommand root, Option<string> data, Option<string> tenant)
+    {
+        var app = new Argument<string>("APP");
+        var theta = new Option<int?>("--theta") { Description = "Version of the feature model to move every head to; without it the heads are verified", HelpName = "VERSION" };
+        var skipMissing = new Option<bool>("--skip-missing") { Description = "Leave out feedback that has no input to make new features of, rather than refuse" };
+        var replay = new Command("replay", "Learn all feedback of an app again: verify its heads, or move them to another version of the feature model") { app, theta, skipMissing };
+        replay.SetAction((arguments, cancellation) => Failures.ReportAsync(async () =>
+        {
+            await using var learning = await LearningHost.OpenAsync(arguments.GetRequiredValue(data));
+            var name = arguments.GetRequiredValue(app);
+            var to = arguments.GetValue(theta);
+            try
+            {
+                var found = await learning.Apps.GetAsync(arguments.GetRequiredValue(tenant), name, cancellation);
+                var log = new FeedbackLog(learning.Objects, learning.State, TimeProvider.System);
+                var report = await new FeedbackReplay(found, learning.State, log, learning.Store, learning.Models).RunAsync(to, arguments.GetValue(skipMissing), Progress, cancellation);
+                return Say(name, to, report);
+            }
+            catch (Exception e) when (e is RequestException or ModelFailedException)
+            {
+                throw new FormatException(e.Message, e);
+            }
+        }));
+        root.Add(replay);
+    }
+
+    private static int Say(string app, int? theta, ReplayReport report)
+    {
+        Console.WriteLine($"app {app}: {report.Feedback} feedbacks of {report.Users} users replayed; {report.Erased} entries of erased users passed over");
+        Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{report.Reproduced} of {report.Users} heads reproduced, relative difference up to {report.Worst:0.0e0}"));
+        if (theta is not null) Console.WriteLine($"{report.Swapped} heads are on version {theta} now{(report.Missing > 0 ? $"; {report.Missing} feedbacks without an input were left out" : "")}");
+        return report.Reproduced == report.Users ? 0 : 1;
+    }
+
+    private static void Progress(int done, int all)
+    {
+        if (Console.IsErrorRedirected ? done == all : done % Math.Max(1, all / 100) == 0 || done == all) Console.Error.Write(Console.IsErrorRedirected ? $"{done} of {all} users\n" : $"\r{done} of {all} users{(done == all ? "\n" : "")}");
+    }
+}

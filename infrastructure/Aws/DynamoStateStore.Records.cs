@@ -1,0 +1,203 @@
+using System.Globalization;
+using System.Runtime.CompilerServices;
+using System.Security.Cryptography;
+using Amazon.DynamoDBv2;
+using Amazon.DynamoDBv2.Model;
+using Skiff.Feedback;
+using Skiff.Personalization;
+using Skiff.Store;
+
+namespace Skiff.Aws;
+
+/// <remarks>
+/// Feedback lies by the hash of its id and not by its user, which keeps a commit cheap; so whoever wants all of a user's, or of an app's, reads through the table (a scan, consistent, half a
+/// read unit for 4 KB each). That is what quarantine, export, erasure and replay cost: about 0.02 USD for a table of 1 GB.
+/// </remarks>
+public sealed partial class DynamoStateStore
+{
+    /// <summary>How long an erasure is remembered: longer than any message may still be on its way.</summary>
+    private static readonly TimeSpan ErasureHorizon = TimeSpan.FromDays(60);
+
+    public async IAsyncEnumerable<KeptFeedback> ReadFeedbackAsync(FeedbackQuery query, [EnumeratorCancellation] CancellationToken cancellation)
+    {
+        var found = new List<KeptFeedback>();
+        await foreach (var item in FindFeedbackAsync(query, cancellation)) found.Add(DynamoItem.ReadFeedback(item));
+        // A scan has no order, so that of commits is made here.
+        foreach (var kept in found.OrderBy(kept => kept.Order)) yield return kept;
+    }
+
+    public async IAsyncEnumerable<string> ReadUsersAsync(string tenant, string app, [EnumeratorCancellation] CancellationToken cancellation)
+    {
+        var prefix = DynamoItem.PrefixOf(tenant, app, "user");
+        var request = ScanFor(prefix, DynamoItem.Weights);
+        request.ProjectionExpression = "pk";
+        await foreach (var item in ScanAsync(request, cancellation))
+        {
+            yield return UserIn(item["pk"].S, prefix);
+        }
+    }
+
+    /// <summary>The user's name is what follows its length.</summary>
+    private static string UserIn(string key, string prefix) => key[(key.IndexOf(':', prefix.Length) + 1)..];
+
+    public async ValueTask EraseAsync(UserKey user, DateTimeOffset at, CancellationToken cancellation)
+    {
+        while (!await TryEraseHeadAsync(user, at, cancellation)) cancellation.ThrowIfCancellationRequested();
+        var keys = new List<Dictionary<string, AttributeValue>> { DynamoItem.Of(DynamoItem.KeyOf(user), DynamoItem.LogKey) };
+        await foreach (var item in FindFeedbackAsync(new FeedbackQuery(user.Tenant, user.App) { User = user.User }, cancellation))
+        {
+            // A commit from after the erasure has feedback of its own.
+            if (DynamoItem.ReadFeedback(item).Accepted.Message.At <= at) keys.Add(DynamoItem.Of(item["pk"].S, item["sk"].S));
+        }
+        using var turns = new SemaphoreSlim(CommitsAtOnce);
+        await Task.WhenAll(keys.Select(async key =>
+        {
+            await turns.WaitAsync(cancellation);
+            try
+            {
+                var request = new DeleteItemRequest { TableName = _table, Key = key, ReturnConsumedCapacity = ReturnConsumedCapacity.TOTAL };
+                var response = await _calls.RunAsync("erase a user's feedback", (client, token) => client.DeleteItemAsync(request, token), cancellation);
+                _calls.CountWrite(response.ConsumedCapacity);
+            }
+            finally
+            {
+                turns.Release();
+            }
+        }));
+    }
+
+    /// <summary>Nothing to do: items expire.</summary>
+    public ValueTask PurgeAsync(string tenant, string app, DateTimeOffset before, CancellationToken cancellation) => ValueTask.CompletedTask;
+
+    public async ValueTask<IReadOnlyDictionary<string, byte[]>> LogKeysAsync(string tenant, string app, IReadOnlyCollection<string>? users, bool create, CancellationToken cancellation)
+    {
+        var keys = new Dictionary<string, byte[]>();
+        if (users is null)
+        {
+            var prefix = DynamoItem.PrefixOf(tenant, app, "user");
+            await foreach (var item in ScanAsync(ScanFor(prefix, DynamoItem.LogKey), cancellation)) keys[UserIn(item["pk"].S, prefix)] = item["key"].B.ToArray();
+        }
+        foreach (var user in users ?? [])
+        {
+            var place = DynamoItem.Of(DynamoItem.KeyOf(new UserKey(tenant, app, user)), DynamoItem.LogKey);
+            while (await ReadKeyAsync(place, cancellation) is var key)
+            {
+                if (key is not null) keys[user] = key;
+                if (key is not null || !create) break;
+                await TryPutKeyAsync(place, cancellation);
+            }
+        }
+        return keys;
+    }
+
+    private async Task<byte[]?> ReadKeyAsync(Dictionary<string, AttributeValue> place, CancellationToken cancellation)
+    {
+        var request = new GetItemRequest { TableName = _table, Key = place, ConsistentRead = true, ReturnConsumedCapacity = ReturnConsumedCapacity.TOTAL };
+        var response = await _calls.RunAsync("read a user's log key", (client, token) => client.GetItemAsync(request, token), cancellation);
+        _calls.CountRead(response.ConsumedCapacity);
+        return response.Item is { Count: > 0 } item ? item["key"].B.ToArray() : null;
+    }
+
+    private async Task TryPutKeyAsync(Dictionary<string, AttributeValue> place, CancellationToken cancellation)
+    {
+        var item = new Dictionary<string, AttributeValue>(place) { ["key"] = new() { B = new MemoryStream(RandomNumberGenerator.GetBytes(32)) } };
+        var request = new PutItemRequest { TableName = _table, Item = item, ConditionExpression = "attribute_not_exists(pk)", ReturnConsumedCapacity = ReturnConsumedCapacity.TOTAL };
+        await _calls.RunAsync("make a user's log key", async (client, token) =>
+        {
+            try
+            {
+                _calls.CountWrite((await client.PutItemAsync(request, token)).ConsumedCapacity);
+                return true;
+            }
+            catch (ConditionalCheckFailedException)
+            {
+                return false; // somebody was faster, or an answer was lost
+            }
+        }, cancellation);
+    }
+
+    /// <summary>The erasure takes the place of the head, at once: whoever has read the head before finds it gone.</summary>
+    private async Task<bool> TryEraseHeadAsync(UserKey user, DateTimeOffset at, CancellationToken cancellation)
+    {
+        var (head, erasure) = await ReadUserAsync(user, cancellation);
+        var version = head is null ? erasure?.Version ?? 0 : long.Parse(head.Weights.Tag, CultureInfo.InvariantCulture);
+        var key = DynamoItem.KeyOf(user);
+        var weights = new Delete { TableName = _table, Key = DynamoItem.Of(key, DynamoItem.Weights), ConditionExpression = "attribute_not_exists(pk)" };
+        if (head is not null)
+        {
+            weights.ConditionExpression = "version = :version";
+            weights.ExpressionAttributeValues = new() { [":version"] = DynamoItem.Number(version) };
+        }
+        var request = new TransactWriteItemsRequest
+        {
+            TransactItems =
+            [
+                new() { Put = new Put { TableName = _table, Item = DynamoItem.OfErasure(user, new Erasure(at, version), at + ErasureHorizon) } },
+                new() { Delete = weights },
+                new() { Delete = new Delete { TableName = _table, Key = DynamoItem.Of(key, DynamoItem.Covariance) } },
+                new() { Delete = new Delete { TableName = _table, Key = DynamoItem.Of(key, DynamoItem.Replayed) } },
+            ],
+            ReturnConsumedCapacity = ReturnConsumedCapacity.TOTAL,
+        };
+        return await _calls.RunAsync("erase a user's head", async (client, token) =>
+        {
+            try
+            {
+                _calls.CountWrite((await client.TransactWriteItemsAsync(request, token)).ConsumedCapacity);
+                return true;
+            }
+            catch (TransactionCanceledException e) when (e.CancellationReasons.Any(reason => reason.Code == "ConditionalCheckFailed"))
+            {
+                return false;
+            }
+        }, cancellation);
+    }
+
+    private IAsyncEnumerable<Dictionary<string, AttributeValue>> FindFeedbackAsync(FeedbackQuery query, CancellationToken cancellation)
+    {
+        var request = ScanFor(DynamoItem.PrefixOf(query.Tenant, query.App, DynamoItem.Feedback), DynamoItem.Feedback);
+        if (query.User is { } user)
+        {
+            request.FilterExpression += " AND #user = :user";
+            request.ExpressionAttributeNames = new() { ["#user"] = "user" };
+            request.ExpressionAttributeValues[":user"] = new() { S = user };
+        }
+        if (query.OnlyQuarantined)
+        {
+            request.FilterExpression += " AND begins_with(note, :quarantine)";
+            request.ExpressionAttributeValues[":quarantine"] = new() { S = AcceptedFeedback.Quarantine };
+        }
+        if (query.From > DateTimeOffset.UnixEpoch)
+        {
+            request.FilterExpression += " AND committed >= :from";
+            request.ExpressionAttributeValues[":from"] = DynamoItem.Number(query.From.ToUnixTimeMilliseconds());
+        }
+        if (query.To < DateTimeOffset.MaxValue)
+        {
+            request.FilterExpression += " AND committed < :to";
+            request.ExpressionAttributeValues[":to"] = DynamoItem.Number(query.To.ToUnixTimeMilliseconds());
+        }
+        return ScanAsync(request, cancellation);
+    }
+
+    private ScanRequest ScanFor(string prefix, string sk) => new()
+    {
+        TableName = _table,
+        ConsistentRead = true,
+        FilterExpression = "begins_with(pk, :prefix) AND sk = :sk",
+        ExpressionAttributeValues = new() { [":prefix"] = new() { S = prefix }, [":sk"] = new() { S = sk } },
+        ReturnConsumedCapacity = ReturnConsumedCapacity.TOTAL,
+    };
+
+    private async IAsyncEnumerable<Dictionary<string, AttributeValue>> ScanAsync(ScanRequest request, [EnumeratorCancellation] CancellationToken cancellation)
+    {
+        do
+        {
+            var response = await _calls.RunAsync("look through the table", (client, token) => client.ScanAsync(request, token), cancellation);
+            _calls.CountRead(response.ConsumedCapacity);
+            foreach (var item in response.Items ?? []) yield return item;
+            request.ExclusiveStartKey = response.LastEvaluatedKey;
+        }
+        while (request.ExclusiveStartKey is { Count: > 0 });
+    }
+}

@@ -1,0 +1,155 @@
+using System.Runtime.CompilerServices;
+using System.Security.Cryptography;
+using Microsoft.Data.Sqlite;
+using Skiff.Feedback;
+using Skiff.Personalization;
+
+namespace Skiff.Embedded;
+
+public sealed partial class SqliteStateStore
+{
+    private const int PageSize = 1000;
+    private const string OfUser = "tenant = $tenant AND app = $app AND user = $user";
+
+    /// <summary>How long an erasure is remembered: longer than any message may still be on its way.</summary>
+    private static readonly TimeSpan ErasureHorizon = TimeSpan.FromDays(60);
+
+    public async IAsyncEnumerable<KeptFeedback> ReadFeedbackAsync(FeedbackQuery query, [EnumeratorCancellation] CancellationToken cancellation)
+    {
+        // By pages, each a transaction of its own: a long look must not keep the log from being written back.
+        var after = 0L;
+        while (true)
+        {
+            cancellation.ThrowIfCancellationRequested();
+            var page = WithReader(connection => connection.ReadFeedback(query, after));
+            foreach (var kept in page) yield return kept;
+            if (page.Count < PageSize) yield break;
+            after = page[^1].Order;
+            await Task.Yield();
+        }
+    }
+
+    public async IAsyncEnumerable<string> ReadUsersAsync(string tenant, string app, [EnumeratorCancellation] CancellationToken cancellation)
+    {
+        var after = "";
+        while (true)
+        {
+            cancellation.ThrowIfCancellationRequested();
+            var page = WithReader(connection => connection.Select("SELECT user FROM heads WHERE tenant = $tenant AND app = $app AND user > $after ORDER BY user LIMIT $most",
+                reader => reader.GetString(0), ("$tenant", tenant), ("$app", app), ("$after", after), ("$most", PageSize)));
+            foreach (var user in page) yield return user;
+            if (page.Count < PageSize) yield break;
+            after = page[^1];
+            await Task.Yield();
+        }
+    }
+
+    public async ValueTask EraseAsync(UserKey user, DateTimeOffset at, CancellationToken cancellation)
+    {
+        await WriteAsync(() =>
+        {
+            // What is deleted is overwritten with zeros, in the file now and in its log by the checkpoint behind.
+            Database.Execute(_writer.Sqlite, "PRAGMA secure_delete = ON");
+            try
+            {
+                return Database.InTransaction(_writer.Sqlite, () => _writer.Erase(user, at, ErasureHorizon));
+            }
+            finally
+            {
+                Database.Execute(_writer.Sqlite, "PRAGMA secure_delete = OFF");
+            }
+        }, cancellation);
+        await FlushAsync(cancellation);
+    }
+
+    public async ValueTask PurgeAsync(string tenant, string app, DateTimeOffset before, CancellationToken cancellation) => await WriteAsync(
+        () => Database.InTransaction(_writer.Sqlite, () => _writer.Execute(
+            $"DELETE FROM feedback WHERE tenant = $tenant AND app = $app AND committed < $before AND NOT (learnt = 0 AND note LIKE '{AcceptedFeedback.Quarantine}%')",
+            ("$tenant", tenant), ("$app", app), ("$before", before.ToUnixTimeMilliseconds()))), cancellation);
+
+    public async ValueTask<IReadOnlyDictionary<string, byte[]>> LogKeysAsync(string tenant, string app, IReadOnlyCollection<string>? users, bool create, CancellationToken cancellation)
+    {
+        if (create && users is not null)
+        {
+            await WriteAsync(() => Database.InTransaction(_writer.Sqlite, () => users.Sum(user => _writer.Execute(
+                "INSERT INTO log_keys VALUES ($tenant, $app, $user, $key) ON CONFLICT DO NOTHING",
+                ("$tenant", tenant), ("$app", app), ("$user", user), ("$key", RandomNumberGenerator.GetBytes(32))))), cancellation);
+        }
+        return WithReader(connection =>
+        {
+            var keys = new Dictionary<string, byte[]>();
+            if (users is null) Add("SELECT user, key FROM log_keys WHERE tenant = $tenant AND app = $app", "");
+            else foreach (var user in users) Add($"SELECT user, key FROM log_keys WHERE {OfUser}", user);
+            return (IReadOnlyDictionary<string, byte[]>)keys;
+
+            void Add(string sql, string user)
+            {
+                foreach (var (whose, key) in connection.Select(sql, reader => (reader.GetString(0), reader.GetFieldValue<byte[]>(1)), ("$tenant", tenant), ("$app", app), ("$user", user))) keys[whose] = key;
+            }
+        });
+    }
+
+    private async ValueTask<T> WriteAsync<T>(Func<T> write, CancellationToken cancellation)
+    {
+        await _writing.WaitAsync(cancellation);
+        try
+        {
+            return Database.Guard(_path, write);
+        }
+        finally
+        {
+            _writing.Release();
+        }
+    }
+
+    private sealed partial class Connection
+    {
+        public List<KeptFeedback> ReadFeedback(FeedbackQuery query, long after) => Select(
+            "SELECT seq, learnt, note, body, committed FROM feedback WHERE tenant = $tenant AND app = $app AND seq > $after AND committed >= $from AND committed < $to"
+            + (query.User is null ? "" : " AND user = $user") + (query.OnlyQuarantined ? $" AND learnt = 0 AND note LIKE '{AcceptedFeedback.Quarantine}%'" : "") + $" ORDER BY seq LIMIT {PageSize}",
+            reader => new KeptFeedback(
+                new AcceptedFeedback(FeedbackMessage.Deserialize(reader.GetFieldValue<byte[]>(3)), reader.GetInt64(1) != 0, reader.IsDBNull(2) ? null : reader.GetString(2)),
+                reader.GetInt64(0), DateTimeOffset.FromUnixTimeMilliseconds(reader.GetInt64(4))),
+            ("$tenant", query.Tenant), ("$app", query.App), ("$after", after), ("$from", query.From.ToUnixTimeMilliseconds()), ("$to", query.To.ToUnixTimeMilliseconds()), ("$user", query.User ?? ""));
+
+        public int Erase(UserKey user, DateTimeOffset at, TimeSpan horizon)
+        {
+            ReadOnlySpan<(string, object)> key = [("$tenant", user.Tenant), ("$app", user.App), ("$user", user.User)];
+            var version = Math.Max(ReadErasure(user)?.Version ?? 0, ReadWeights(user) is { } weights ? long.Parse(weights.Tag, System.Globalization.CultureInfo.InvariantCulture) : 0);
+            var erased = 0;
+            foreach (var table in (ReadOnlySpan<string>)["heads", "covariances", "policies", "feedback", "log_keys", "replays", "erasures"]) erased += Execute($"DELETE FROM {table} WHERE {OfUser}", key);
+            Execute("INSERT INTO erasures VALUES ($tenant, $app, $user, $at, $version)", [.. key, ("$at", at.ToUnixTimeMilliseconds()), ("$version", version)]);
+            Execute("DELETE FROM erasures WHERE at < $old", ("$old", (at - horizon).ToUnixTimeMilliseconds()));
+            return erased;
+        }
+
+        private long ReadReplayed(UserKey user) =>
+            Select($"SELECT upto FROM replays WHERE {OfUser}", reader => reader.GetInt64(0), ("$tenant", user.Tenant), ("$app", user.App), ("$user", user.User)).FirstOrDefault();
+
+        private void WriteReplayed(UserKey user, long upto) => Execute(
+            "INSERT INTO replays VALUES ($tenant, $app, $user, $upto) ON CONFLICT (tenant, app, user) DO UPDATE SET upto = excluded.upto",
+            ("$tenant", user.Tenant), ("$app", user.App), ("$user", user.User), ("$upto", upto));
+
+        public int Execute(string sql, params ReadOnlySpan<(string Name, object Value)> parameters)
+        {
+            using var command = Sqlite.CreateCommand();
+            command.CommandText = sql;
+            foreach (var (name, value) in parameters) command.Parameters.AddWithValue(name, value);
+            return command.ExecuteNonQuery();
+        }
+
+        public List<T> Select<T>(string sql, Func<SqliteDataReader, T> read, params ReadOnlySpan<(string Name, object Value)> parameters)
+        {
+            using var command = Sqlite.CreateCommand();
+            command.CommandText = sql;
+            foreach (var (name, value) in parameters)
+            {
+                if (sql.Contains(name, StringComparison.Ordinal)) command.Parameters.AddWithValue(name, value);
+            }
+            var rows = new List<T>();
+            using var reader = command.ExecuteReader();
+            while (reader.Read()) rows.Add(read(reader));
+            return rows;
+        }
+    }
+}

@@ -1,0 +1,103 @@
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Routing;
+using Skiff.Apps;
+using Skiff.Feedback;
+using Skiff.Personalization;
+
+namespace Skiff.Serving;
+
+/// <summary>What is kept, for those who answer for it: a user's records, to be shown and erased, and the quarantine. Scope: admin.</summary>
+public sealed class RecordEndpoints(Gateway gateway, AppHost apps, IStateStore state, FeedbackLearner learner, PendingFeedback pending, TimeProvider time)
+{
+    private const int MostListed = 1000;
+
+    /// <summary>How long an export waits for feedback that this process has accepted and not yet learnt.</summary>
+    private static readonly TimeSpan LongestWait = TimeSpan.FromSeconds(2);
+
+    public void Map(IEndpointRouteBuilder routes)
+    {
+        routes.MapGet("/apps/{app}/users/{user}", gateway.For(Scopes.Admin, ExportAsync));
+        routes.MapDelete("/apps/{app}/users/{user}", gateway.For(Scopes.Admin, EraseAsync));
+        routes.MapGet("/apps/{app}/quarantine", gateway.For(Scopes.Admin, ListAsync));
+        routes.MapPost("/apps/{app}/quarantine/{id}/release", gateway.For(Scopes.Admin, ReleaseAsync));
+    }
+
+    private async Task ExportAsync(HttpContext http, Caller caller)
+    {
+        var user = UserOf(http, caller);
+        using var exchange = Exchange.Rent();
+        var json = exchange.Json;
+        await pending.WaitAsync(user, LongestWait, time, http.RequestAborted);
+        var (head, _) = await state.ReadUserAsync(user, http.RequestAborted);
+        var feedback = new List<KeptFeedback>();
+        await foreach (var kept in state.ReadFeedbackAsync(new FeedbackQuery(user.Tenant, user.App) { User = user.User }, http.RequestAborted)) feedback.Add(kept);
+        if (head is null && feedback.Count == 0) throw RequestException.NotFound("nothing is kept of this user");
+        json.WriteStartObject();
+        json.WriteString("user"u8, user.User);
+        if (head is not null)
+        {
+            json.WritePropertyName("head"u8);
+            FeedbackJsonWriter.Write(json, head);
+        }
+        json.WriteStartArray("feedback"u8);
+        foreach (var kept in feedback) FeedbackJsonWriter.Write(json, kept, whole: true);
+        json.WriteEndArray();
+        json.WriteEndObject();
+        await exchange.SendAsync(http.Response, 200, Gateway.Json, http.RequestAborted);
+    }
+
+    private async Task EraseAsync(HttpContext http, Caller caller)
+    {
+        // Whole milliseconds, and none of what was accepted so far is after them.
+        var now = time.GetUtcNow().ToUnixTimeMilliseconds() + 1;
+        await state.EraseAsync(UserOf(http, caller), DateTimeOffset.FromUnixTimeMilliseconds(now), http.RequestAborted);
+        http.Response.StatusCode = StatusCodes.Status204NoContent;
+    }
+
+    private async Task ListAsync(HttpContext http, Caller caller)
+    {
+        var app = await apps.GetAsync(caller.Tenant, (string)http.Request.RouteValues["app"]!, http.RequestAborted);
+        using var exchange = Exchange.Rent();
+        var json = exchange.Json;
+        var count = 0;
+        json.WriteStartObject();
+        json.WriteStartArray("quarantine"u8);
+        await foreach (var kept in state.ReadFeedbackAsync(new FeedbackQuery(app.Tenant, app.Name) { OnlyQuarantined = true }, http.RequestAborted))
+        {
+            if (++count <= MostListed) FeedbackJsonWriter.Write(json, kept, whole: false);
+        }
+        json.WriteEndArray();
+        json.WriteNumber("count"u8, count);
+        json.WriteEndObject();
+        await exchange.SendAsync(http.Response, 200, Gateway.Json, http.RequestAborted);
+    }
+
+    private async Task ReleaseAsync(HttpContext http, Caller caller)
+    {
+        var app = await apps.GetAsync(caller.Tenant, (string)http.Request.RouteValues["app"]!, http.RequestAborted);
+        var id = Unescape((string)http.Request.RouteValues["id"]!);
+        var released = await learner.ReleaseAsync(app.Tenant, app.Name, accepted => accepted.Message.FeedbackId == id, http.RequestAborted);
+        if (released is not [var one]) throw RequestException.NotFound("no such feedback in quarantine");
+        using var exchange = Exchange.Rent();
+        var json = exchange.Json;
+        json.WriteStartObject();
+        json.WriteString("feedback_id"u8, id);
+        json.WriteBoolean("learnt"u8, one.Learnt);
+        if (one.Note is { } note) json.WriteString("reason"u8, note.StartsWith(AcceptedFeedback.Quarantine, StringComparison.Ordinal) ? note[AcceptedFeedback.Quarantine.Length..] : note);
+        json.WriteEndObject();
+        await exchange.SendAsync(http.Response, 200, Gateway.Json, http.RequestAborted);
+    }
+
+    /// <summary>Without asking whether there is such an app: records outlive it.</summary>
+    private static UserKey UserOf(HttpContext http, Caller caller)
+    {
+        var app = Store.Names.Check("app", (string)http.Request.RouteValues["app"]!);
+        var user = Unescape((string)http.Request.RouteValues["user"]!);
+        if (user.Length > AppRequestReader.LongestUser) throw RequestException.Invalid($"a user's name has at most {AppRequestReader.LongestUser} characters");
+        return new UserKey(caller.Tenant, app, user);
+    }
+
+    /// <summary>A slash within a part of the path stays escaped, or it would part it.</summary>
+    private static string Unescape(string part) => part.Replace("%2F", "/", StringComparison.OrdinalIgnoreCase);
+}

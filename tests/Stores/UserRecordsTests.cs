@@ -1,0 +1,126 @@
+using Skiff.Feedback;
+using Skiff.Personalization;
+
+namespace Skiff.Stores;
+
+/// <summary>What state stores keep of users beside their heads; a part of what each of them must do.</summary>
+public abstract partial class StateStoreTests
+{
+    private static readonly DateTimeOffset Noon = new(2026, 6, 1, 12, 0, 0, TimeSpan.Zero);
+
+    [Fact]
+    public async Task Feedback_IsReadBackInTheOrderOfCommits()
+    {
+        await CommitAsync(User, null, Some.Head(1), "f3", "f1");
+        await CommitAsync(User, "1", Some.Head(2), "f2");
+        await CommitAsync(OtherUser, null, Some.Head(1), "g1");
+
+        Assert.Equal(["f3", "f1", "f2"], (await FeedbackAsync(new FeedbackQuery(User.Tenant, User.App) { User = User.User })).Select(kept => kept.Accepted.Message.FeedbackId));
+        Assert.Equal(["f1", "f2", "f3", "g1"], (await FeedbackAsync(new FeedbackQuery(User.Tenant, User.App))).Select(kept => kept.Accepted.Message.FeedbackId).Order());
+        Assert.Empty(await FeedbackAsync(new FeedbackQuery(User.Tenant, User.App) { To = DateTimeOffset.UnixEpoch.AddDays(1) }));
+        Assert.Empty(await FeedbackAsync(new FeedbackQuery(User.Tenant, User.App) { From = DateTimeOffset.UtcNow.AddDays(1) }));
+        Assert.Empty(await FeedbackAsync(new FeedbackQuery(User.Tenant, "other")));
+    }
+
+    [Fact]
+    public async Task Users_AreThoseWithAHead()
+    {
+        await CommitAsync(User, null, Some.Head(), "f1");
+        await CommitAsync(User with { User = "7:odd:name" }, null, Some.Head(), "f2");
+        await CommitAsync(OtherUser, null, null, "f3");
+        await CommitAsync(User with { App = "app2" }, null, Some.Head(), "f4");
+
+        var users = new List<string>();
+        await foreach (var user in Store.ReadUsersAsync(User.Tenant, User.App, Cancellation)) users.Add(user);
+
+        Assert.Equal(["7:odd:name", "u1"], users.Order(StringComparer.Ordinal));
+    }
+
+    [Fact]
+    public async Task Quarantine_IsFound_AndWhatIsReleasedStandsAtTheEnd()
+    {
+        await Store.CommitAsync([new UserCommit { User = User, ExpectedTag = null, Head = Some.Head(1), Accepted = [Refused("f1"), Some.Accepted("f2"), Refused("f3")] }], Cancellation);
+        var quarantine = new FeedbackQuery(User.Tenant, User.App) { OnlyQuarantined = true };
+        Assert.Equal(["f1", "f3"], (await FeedbackAsync(quarantine)).Select(kept => kept.Accepted.Message.FeedbackId));
+
+        var release = new UserCommit { User = User, ExpectedTag = "1", Head = Some.Head(2), Accepted = [Some.Accepted("f1")], IsRelease = true };
+        Assert.True((await Store.CommitAsync([release], Cancellation))[0]);
+
+        Assert.Equal(["f3"], (await FeedbackAsync(quarantine)).Select(kept => kept.Accepted.Message.FeedbackId));
+        Assert.Equal(["f2", "f3", "f1"], (await FeedbackAsync(quarantine with { OnlyQuarantined = false })).Select(kept => kept.Accepted.Message.FeedbackId));
+        // Released already, or never there.
+        Assert.False((await Store.CommitAsync([release with { ExpectedTag = "2" }], Cancellation))[0]);
+        Assert.False((await Store.CommitAsync([release with { ExpectedTag = "2", Accepted = [Some.Accepted("f4")] }], Cancellation))[0]);
+        Assert.Equal("2", (await Store.ReadHeadAsync(User, Cancellation))!.Weights.Tag);
+    }
+
+    [Fact]
+    public async Task ErasedUser_IsGone_AndOthersStay()
+    {
+        await Store.CommitAsync([new UserCommit { User = User, ExpectedTag = null, Head = Some.Head(1), Accepted = [Some.Accepted("f1"), Refused("f2")] }], Cancellation);
+        await CommitAsync(OtherUser, null, Some.Head(2), "g1");
+        await Store.LogKeysAsync(User.Tenant, User.App, [User.User, OtherUser.User], create: true, Cancellation);
+
+        await Store.EraseAsync(User, Noon, Cancellation);
+
+        var reopened = Open();
+        Assert.Equal(new UserRead(null, new Erasure(Noon, 1)), await reopened.ReadUserAsync(User, Cancellation));
+        Assert.Null((await reopened.ReadWeightsAsync(User, Cancellation)).Weights);
+        Assert.Equal(["g1"], (await FeedbackAsync(new FeedbackQuery(User.Tenant, User.App))).Select(kept => kept.Accepted.Message.FeedbackId));
+        Assert.Equal([OtherUser.User], (await reopened.LogKeysAsync(User.Tenant, User.App, [User.User, OtherUser.User], create: false, Cancellation)).Keys);
+        Assert.NotNull(await reopened.ReadHeadAsync(OtherUser, Cancellation));
+    }
+
+    [Theory]
+    [InlineData(true, true)]
+    [InlineData(true, false)]
+    [InlineData(false, true)]
+    [InlineData(false, false)]
+    public async Task CommitComputedBeforeAnErasure_IsRefused(bool hadHead, bool learns)
+    {
+        if (hadHead) await CommitAsync(User, null, Some.Head(1), "f1");
+        var (head, erasure) = await Store.ReadUserAsync(User, Cancellation);
+
+        await Store.EraseAsync(User, Noon, Cancellation);
+
+        Assert.False((await Store.CommitAsync([Commit(User, head?.Weights.Tag, learns ? Some.Head(2) : null, "f2") with { Erasure = erasure }], Cancellation))[0]);
+        Assert.Empty(await FeedbackAsync(new FeedbackQuery(User.Tenant, User.App)));
+        Assert.Null(await Store.ReadHeadAsync(User, Cancellation));
+    }
+
+    [Fact]
+    public async Task HeadAfterAnErasure_BeginsBehindTheTagsOfBefore()
+    {
+        await CommitAsync(User, null, Some.Head(1), "f1");
+        await CommitAsync(User, "1", Some.Head(2), "f2");
+        await Store.EraseAsync(User, Noon, Cancellation);
+        var (_, erasure) = await Store.ReadUserAsync(User, Cancellation);
+
+        Assert.True((await Store.CommitAsync([Commit(User, null, Some.Head(3), "f1") with { Erasure = erasure }], Cancellation))[0]);
+
+        // Who has read the first head can't take the new one for it.
+        Assert.Equal("3", (await Store.ReadHeadAsync(User, Cancellation))!.Weights.Tag);
+        Assert.Equal(erasure, (await Store.ReadUserAsync(User, Cancellation)).Erasure);
+    }
+
+    [Fact]
+    public async Task LogKeys_AreMadeOnce()
+    {
+        var first = await Store.LogKeysAsync(User.Tenant, User.App, ["u1", "u2"], create: true, Cancellation);
+        var second = await Open().LogKeysAsync(User.Tenant, User.App, ["u2", "u3"], create: true, Cancellation);
+
+        Assert.Equal(first["u2"], second["u2"]);
+        Assert.NotEqual(first["u1"], first["u2"]);
+        Assert.All(first.Values, key => Assert.Equal(32, key.Length));
+        Assert.Empty(await Store.LogKeysAsync(User.Tenant, "other", ["u1"], create: false, Cancellation));
+    }
+
+    private static AcceptedFeedback Refused(string id) => new(Some.Feedback(id), false, AcceptedFeedback.Quarantine + "a test");
+
+    private async Task<List<KeptFeedback>> FeedbackAsync(FeedbackQuery query)
+    {
+        var found = new List<KeptFeedback>();
+        await foreach (var kept in Store.ReadFeedbackAsync(query, Cancellation)) found.Add(kept);
+        return found;
+    }
+}
