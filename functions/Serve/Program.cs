@@ -13,6 +13,7 @@ SimulateCommand.Add(root);
 PlanCommand.Add(root);
 QuarantineCommand.Add(root, data, tenant);
 ReplayCommand.Add(root, data, tenant);
+PriorCommand.Add(root, data, tenant);
 KeyCommand.Add(root, tenant);
 
 // The web host handles Ctrl-C itself, and drains; the command line's own handler would cut it short.

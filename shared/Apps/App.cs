@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using Skiff.Cascades;
 using Skiff.Ensembles;
 using Skiff.Models;
@@ -10,10 +11,13 @@ namespace Skiff.Apps;
 public sealed class App
 {
     private readonly Dictionary<string, int> _labels;
+    private readonly ModelStore _store;
+    private readonly ConcurrentDictionary<int, Head> _earlierHeads = new();
     private volatile bool _hasAnswered;
 
-    private App(string tenant, Manifest manifest, AppDocument document, Head? head, Cascade? cascade, Ensemble? ensemble, TimeProvider time)
+    private App(string tenant, Manifest manifest, AppDocument document, Head? head, Cascade? cascade, Ensemble? ensemble, ModelStore store, TimeProvider time)
     {
+        _store = store;
         Tenant = tenant;
         Version = manifest.Version;
         Document = document;
@@ -61,7 +65,24 @@ public sealed class App
     {
         var (document, head, stages) = await ReadAsync(tenant, await store.ContentAsync(tenant, manifest, cancellation), store, cancellation);
         return new App(tenant, manifest, document, head, stages.Count == 0 ? null : new Cascade(stages, document.Labels.Count, document.Objective, models, time),
-            document.Ensemble is null ? null : new Ensemble(document.Ensemble, document.Labels.Count, document.Objective, models, time), time);
+            document.Ensemble is null ? null : new Ensemble(document.Ensemble, document.Labels.Count, document.Objective, models, time), store, time);
+    }
+
+    /// <summary>The head of those who began from a version of the prior that need not be live any more: what it forgets, it forgets towards that one.</summary>
+    /// <exception cref="FormatException">There is no such version, or it does not fit the app as it is now.</exception>
+    public async ValueTask<Head> HeadFromAsync(int priorVersion, CancellationToken cancellation)
+    {
+        var head = Head ?? throw new InvalidOperationException($"app '{Name}' has no head");
+        if (priorVersion == head.PriorVersion) return head;
+        if (_earlierHeads.TryGetValue(priorVersion, out var earlier)) return earlier;
+        if (priorVersion == 0) earlier = Head.WithoutPrior(head.Document, head.Width, head.Outputs);
+        else
+        {
+            var manifest = await _store.ManifestAsync(Tenant, ArtifactKind.Prior, head.Document.Prior ?? "none", priorVersion, cancellation)
+                ?? throw new FormatException($"the prior that this head began from, version {priorVersion} of '{head.Document.Prior}', is gone");
+            earlier = await LoadHeadAsync(Tenant, head.Document, manifest, head.Width, head.Outputs, _store, cancellation);
+        }
+        return _earlierHeads.GetOrAdd(priorVersion, earlier);
     }
 
     /// <summary>The models of the cascade or the ensemble, which answer everybody alike.</summary>
@@ -97,7 +118,11 @@ public sealed class App
         var width = (int)features.Outputs[0].Shape[1];
         var outputs = head.Kind == HeadKind.Classes ? app.Labels.Count : 1;
         if (head.Prior is null) return Head.WithoutPrior(head, width, outputs);
-        var manifest = await LiveAsync(tenant, ArtifactKind.Prior, head.Prior, store, cancellation);
+        return await LoadHeadAsync(tenant, head, await LiveAsync(tenant, ArtifactKind.Prior, head.Prior, store, cancellation), width, outputs, store, cancellation);
+    }
+
+    private static async Task<Head> LoadHeadAsync(string tenant, HeadDocument head, Manifest manifest, int width, int outputs, ModelStore store, CancellationToken cancellation)
+    {
         var prior = Prior.Parse(await store.ContentAsync(tenant, manifest, cancellation));
         AppDocument.Require(prior.Dimensions == width || prior.Dimensions == width + 1,
             $"prior '{head.Prior}' has {prior.Dimensions} dimensions; feature model '{head.Features}' gives {width}, so it takes {width}, or {width + 1} with a constant 1");

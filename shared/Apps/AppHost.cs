@@ -64,11 +64,13 @@ public sealed class AppHost(ModelStore store, ModelHost models, TimeSpan aliasIn
         {
             Volatile.Write(ref entry.CheckedAt, time.GetTimestamp());
             var manifest = await store.LiveAsync(tenant, ArtifactKind.App, name, CancellationToken.None);
-            if (manifest is not null && manifest.Version != entry.App.Version)
+            // New users begin from the prior that is live.
+            var prior = entry.App.Head is { Document.Prior: { } priorName } ? await store.LiveAsync(tenant, ArtifactKind.Prior, priorName, CancellationToken.None) : null;
+            if (manifest is not null && (manifest.Version != entry.App.Version || (prior is not null && prior.Version != entry.App.Head!.PriorVersion)))
             {
                 version = manifest.Version;
                 entry.App = await App.LoadAsync(tenant, manifest, store, models, time, CancellationToken.None);
-                log.LogInformation("app {App} of tenant {Tenant} is now version {Version}", name, tenant, version);
+                log.LogInformation("app {App} of tenant {Tenant} is now version {Version}, its prior version {Prior}", name, tenant, version, entry.App.Head?.PriorVersion ?? 0);
             }
             entry.Failed = default;
         }

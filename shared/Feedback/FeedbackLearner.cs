@@ -91,6 +91,17 @@ public sealed partial class FeedbackLearner(AppHost apps, IStateStore state, Fee
         var (app, reason) = await FindAppAsync(user, messages[0].App, cancellation);
         var isOfContext = messages[0].Context is not null;
         var head = isOfContext ? null : app?.Head;
+        if (head is not null && current is { Weights.Weights.Length: > 0 })
+        {
+            try
+            {
+                head = await app!.HeadFromAsync(current.Weights.PriorVersion, cancellation);
+            }
+            catch (FormatException e)
+            {
+                (head, reason) = (null, e.Message);
+            }
+        }
         var policy = app?.Ensemble?.Policy is { } found && found.Per == (isOfContext ? PolicyPer.Context : PolicyPer.User) ? found : null;
         var learning = head is null ? null : new Learning(head, current is { Weights.Weights.Length: > 0 } ? current : null);
         var choosing = policy is null ? null : new PolicyLearning(policy, current?.Weights.Policy);

@@ -39,7 +39,6 @@ public sealed class FeedbackReplay(App app, IStateStore state, FeedbackLog log, 
     private const int MostAttempts = 20;
 
     private readonly Head _head = app.Head ?? throw new ArgumentException($"app '{app.Name}' has no head: there is nothing to replay");
-    private readonly ConcurrentDictionary<int, Task<Head>> _heads = new();
     private int _missing;
 
     /// <param name="theta">The version to move to; null to verify alone.</param>
@@ -133,7 +132,7 @@ public sealed class FeedbackReplay(App app, IStateStore state, FeedbackLog log, 
                           where one.Order > read.Replayed
                           orderby one.Order
                           select one.Message);
-        var replayed = FeedbackLearner.Rebuild(await HeadAsync(live.Weights.PriorVersion, cancellation), messages);
+        var replayed = FeedbackLearner.Rebuild(await app.HeadFromAsync(live.Weights.PriorVersion, cancellation), messages);
         return replayed is null ? double.PositiveInfinity : Math.Max(Relative(live.Weights.Weights, replayed.Weights.Weights), Relative(live.Covariance, replayed.Covariance));
     }
 
@@ -176,15 +175,6 @@ public sealed class FeedbackReplay(App app, IStateStore state, FeedbackLog log, 
         _head.ReadFeatures(outputs.Floats(0)[.._head.Width], features);
         return message with { FeaturesVersion = version, Features = System.Runtime.InteropServices.MemoryMarshal.AsBytes<float>(features).ToArray() };
     }
-
-    private Task<Head> HeadAsync(int priorVersion, CancellationToken cancellation) => _heads.GetOrAdd(priorVersion, async version =>
-    {
-        if (version == _head.PriorVersion) return _head;
-        if (version == 0) return Head.WithoutPrior(_head.Document, _head.Width, _head.Outputs);
-        var manifest = await store.ManifestAsync(app.Tenant, ArtifactKind.Prior, _head.Document.Prior ?? "", version, cancellation)
-            ?? throw new FormatException($"version {version} of prior '{_head.Document.Prior}', which heads begin from, is gone");
-        return Head.FromPrior(_head.Document, _head.Width, version, Prior.Parse(await store.ContentAsync(app.Tenant, manifest, cancellation)));
-    });
 
     private async Task<int> SwapAsync(List<Rebuilt> open, IReadOnlyList<KeptFeedback> logged, int theta, CancellationToken cancellation)
     {

@@ -52,6 +52,30 @@ public static class PriorRefresh
         return prior.With(weights, gram);
     }
 
+    /// <summary>
+    /// The same from whatever heads an app has. Those are passed over that say nothing of this prior: begun from another version or on other features, of the diagonal form, opened anew since (they began from what they said then),
+    /// or with nothing learnt.
+    /// </summary>
+    /// <param name="head">The app's, on <paramref name="prior"/>.</param>
+    /// <param name="featuresVersion">Of the feature model that the prior goes with.</param>
+    /// <returns>The prior, and how many heads it is made of.</returns>
+    public static (Prior Prior, int Used) Refresh(Head head, Prior prior, int featuresVersion, IEnumerable<HeadState> states, double cap)
+    {
+        var used = 0;
+        var refreshed = Refresh(prior, head.Document.PriorStrength, states.Where(Fits), Faded, cap);
+        return (refreshed, used);
+
+        bool Fits(HeadState state)
+        {
+            var fits = head.Form == HeadForm.Full && state.Weights.PriorVersion == head.PriorVersion && state.Weights.FeaturesVersion == featuresVersion && state.Weights.Updates > 0
+                && state.Covariance.Length == head.InitialCovariance.Length && state.Weights.Weights.Length == head.InitialWeights.Length && HeadMemory.Read(state.Memory).Reopened == 0;
+            if (fits) used++;
+            return fits;
+        }
+
+        double Faded(HeadState state) => head.Document.PriorFade?.WeightOf(HeadMemory.Read(state.Memory).Age) ?? 1;
+    }
+
     /// <summary>The prior as the document that is published.</summary>
     public static byte[] ToJson(this Prior prior)
     {
