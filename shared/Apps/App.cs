@@ -26,6 +26,7 @@ public sealed class App
         Ensemble = ensemble;
         DataTypes.TryParse(document.Input.Type, out var type);
         InputType = type;
+        Models = [.. Global(document).Concat(document.Head is null ? [] : [document.Head.Features]).Distinct()];
         RowElements = (int)Shapes.Count(document.Input.Shape);
         Pressure = new Pressure(Math.Max(document.Cascade.Count - 1, 0), HasDefault, document.Objective, time);
         _labels = document.Labels.Select((label, index) => (label, index)).ToDictionary(pair => pair.label, pair => pair.index);
@@ -54,7 +55,7 @@ public sealed class App
     public bool HasDefault => Document.Default is not { Label: null, Output: null };
 
     /// <summary>Names of the models that its answers may need.</summary>
-    public IEnumerable<string> Models => Global(Document).Concat(Document.Head is { } head ? [head.Features] : []).Distinct();
+    public IReadOnlyList<string> Models { get; }
 
     /// <returns>The index of a label by its name, or -1.</returns>
     public int LabelIndex(string name) => _labels.GetValueOrDefault(name, -1);

@@ -171,7 +171,7 @@ public sealed class Predictor(ModelHost models, CascadeCache cascades, IStateSto
     {
         var app = request.App;
         var isWarm = app.HasAnswered;
-        foreach (var model in app.Models) isWarm = isWarm && models.IsSettled(app.Tenant, model);
+        for (var i = 0; isWarm && i < app.Models.Count; i++) isWarm = models.IsSettled(app.Tenant, app.Models[i]);
         return new Terms(Deadline.Of(request.Arrived, isWarm ? app.Document.Objective : null, request.DeadlineMs, 0, time), request.Priority, isWarm ? app.Pressure : null);
     }
 

@@ -42,6 +42,8 @@ public sealed class AppRequestTests(AppRequestTests.Fixture fixture) : IClassFix
         ["user is an array"] = new("""{"user":["u"],"input":[9,0,0,0]}""", "'user'", "a string", "an array"),
         ["user is empty"] = new("""{"user":"","input":[9,0,0,0]}""", "'user'", "0 characters", "1 to 256"),
         ["user is too long"] = new($$"""{"user":"{{new string('u', 257)}}","input":[9,0,0,0]}""", "'user'", "257 characters", "1 to 256"),
+        ["priority is no level"] = new("""{"input":[9,0,0,0],"priority":6}""", "'priority'", "6", "to 5"),
+        ["priority is a fraction"] = new("""{"input":[9,0,0,0],"priority":1.5}""", "'priority'", "1.5", "integer"),
         ["deadline is zero"] = new("""{"input":[9,0,0,0],"deadline_ms":0}""", "'deadline_ms'", "0", "positive"),
         ["deadline is negative"] = new("""{"input":[9,0,0,0],"deadline_ms":-1}""", "'deadline_ms'", "-1", "positive"),
         ["deadline is a string"] = new("""{"input":[9,0,0,0],"deadline_ms":"20"}""", "'deadline_ms'", "a number", "a string"),

@@ -48,6 +48,8 @@ public sealed class BadInputTests(BadInputTests.Fixture fixture) : IClassFixture
         ["parameters is an array"] = new("""{"parameters":[]}""", "'parameters'", "an object", "an array"),
         ["binary_data_output is a string"] = new("""{"parameters":{"binary_data_output":"yes"}}""", "'binary_data_output'", "true or false", "a string"),
         ["timeout is negative"] = new("""{"parameters":{"timeout":-1}}""", "'timeout'", "-1", "microseconds"),
+        ["priority is no level"] = new("""{"parameters":{"priority":6}}""", "'priority'", "6", "to 5"),
+        ["priority is a word"] = new("""{"parameters":{"priority":"high"}}""", "'priority'", "integer", "a string"),
         ["timeout is a fraction"] = new("""{"parameters":{"timeout":1.5}}""", "'timeout'", "1.5", "integer"),
         ["outputs is a string"] = new("""{"outputs":"y"}""", "'outputs'", "an array", "a string"),
         ["an output without a name"] = new("""{"outputs":[{}]}""", "output 0", "'name'"),
