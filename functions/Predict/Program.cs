@@ -36,7 +36,7 @@ async Task<WebApplication> BuildAsync()
     builder.WebHost.ConfigureKestrel(kestrel => kestrel.Limits.MaxRequestBodySize = settings.MaxBodyBytes);
     var web = builder.Build();
     engine.Map(web);
-    web.SettleAfterEach(engine.Apps.SettleAsync);
+    web.SettleAfterEach(engine.SettleAsync);
     web.MapQueue("feedback", (item, cancellation) => engine.Learner.LearnAsync([FeedbackMessage.Read(item.Json.Span)], cancellation));
     // An instance that is started ahead is frozen when it asks for its first event, in the middle of a download if there is one.
     if (lambda is { IsProvisioned: true }) await preload;

@@ -31,6 +31,7 @@ public static class Samples
         ("fashion/ensemble.json", "fashion-ensemble"),
         ("digits/app.json", "digits"),
         ("films/app.json", "films"),
+        ("personalizer/app.json", "personalizer"),
     ];
 
     /// <summary>Where the build puts them.</summary>
@@ -67,9 +68,10 @@ public static class Samples
             "fashion" or "fashion-exits" or "fashion-ensemble" => $"@{Relative(Path.Combine(Folder, "fashion", "request.json"))}",
             "digits" => $"@{Relative(Path.Combine(Folder, "digits", "request.json"))}",
             "films" => """'{"user":"u1","input":[42]}'""",
+            "personalizer" => """'{"context":{"time":"morning"},"candidates":[{"id":"coffee"},{"id":"tea"}]}'""",
             _ => null,
         };
-        return body is null ? null : $"curl -s {address}/apps/{app.Name}/predict{key} -d {body}";
+        return body is null ? null : $"curl -s {address}/apps/{app.Name}/{(app.Document.Rank is null ? "predict" : "rank")}{key} -d {body}";
     }
 
     private static string Relative(string path)

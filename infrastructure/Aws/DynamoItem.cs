@@ -5,6 +5,7 @@ using System.Text;
 using Amazon.DynamoDBv2.Model;
 using Skiff.Feedback;
 using Skiff.Personalization;
+using Skiff.Ranking;
 
 namespace Skiff.Aws;
 
@@ -18,12 +19,18 @@ namespace Skiff.Aws;
 /// 7:default6:digits4:user2:u1             logkey       key
 /// 7:default6:digits4:user2:u1             replayed     version: of the order up to which a replay made the head
 /// 7:default6:digits8:feedback32:&lt;hash&gt;    feedback     user, version, place, learnt, note, body, committed, expires
+/// 7:default11:digits/rank6:events1:0      event:&lt;hash&gt;  id, due, version, body
+/// 7:default11:digits/rank6:events1:0      due:&lt;when&gt;:&lt;hash&gt;
 /// </code>
 /// Feedback lies by the hash of its id, whosever it is: its place being free is what makes it count once for an app, and hashes spread over partitions.
 /// <c>version</c> and <c>place</c> are the head that a commit made and the order within the commit.
 /// </summary>
 internal static class DynamoItem
 {
+    public const string Due = "due:";
+
+    private const string EventPrefix = "event:";
+
     public const string Weights = "weights", Covariance = "covariance", Feedback = "feedback", Policy = "policy", Memory = "memory", Erased = "erased", LogKey = "logkey", Replayed = "replayed";
 
     /// <summary>The table's TTL attribute, in Unix seconds. The service deletes up to days later, which only means that a duplicate is noticed for longer.</summary>
@@ -38,7 +45,32 @@ internal static class DynamoItem
 
     /// <summary>128 bits of the id: ids may be long, a key may not.</summary>
     public static string KeyOf(string tenant, string app, string feedbackId) =>
-        Join(tenant, app, Feedback, Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(feedbackId)).AsSpan(0, 16)));
+        Join(tenant, app, Feedback, HashOf(feedbackId));
+
+    /// <summary>Where a shard's events lie: apart from its weights, which are read by a query of their own key.</summary>
+    public static string KeyOfEvents(UserKey shard) => Join(shard.Tenant, shard.App, "events", shard.User);
+
+    public static Dictionary<string, AttributeValue> KeyOfEvent(UserKey shard, string id) => Of(KeyOfEvents(shard), EventPrefix + HashOf(id));
+
+    public static Dictionary<string, AttributeValue> KeyOfDue(UserKey shard, WaitingEvent waiting) =>
+        Of(KeyOfEvents(shard), $"{Due}{waiting.Due.UtcTicks:x16}:{HashOf(waiting.Id)}");
+
+    /// <summary>What sorts behind every key of an event that is due by then, and before all others.</summary>
+    public static string DueUntil(DateTimeOffset at) => $"{Due}{at.UtcTicks:x16};";
+
+    /// <summary>The key of the event that a due item is about.</summary>
+    public static Dictionary<string, AttributeValue> EventOfDue(Dictionary<string, AttributeValue> due) => Of(due["pk"].S, EventPrefix + due["sk"].S[^32..]);
+
+    public static Dictionary<string, AttributeValue> OfEvent(UserKey shard, WaitingEvent waiting) => new(KeyOfEvent(shard, waiting.Id))
+    {
+        ["id"] = new() { S = waiting.Id },
+        ["due"] = Number(waiting.Due.UtcTicks),
+        ["version"] = Number(waiting.Version),
+        ["body"] = new() { B = new MemoryStream(waiting.Body) },
+    };
+
+    public static WaitingEvent ReadEvent(Dictionary<string, AttributeValue> item) => new(
+        item["id"].S, new DateTimeOffset(long.Parse(item["due"].N, CultureInfo.InvariantCulture), TimeSpan.Zero), long.Parse(item["version"].N, CultureInfo.InvariantCulture), item["body"].B.ToArray());
 
     public static Dictionary<string, AttributeValue> Of(string pk, string sk) => new() { ["pk"] = new() { S = pk }, ["sk"] = new() { S = sk } };
 
@@ -123,6 +155,8 @@ internal static class DynamoItem
         { B: { } bytes } => (int)bytes.Length,
         _ => 1,
     });
+
+    private static string HashOf(string id) => Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(id)).AsSpan(0, 16));
 
     private static AttributeValue Floats(float[] values) => new() { B = new MemoryStream(MemoryMarshal.AsBytes<float>(values).ToArray()) };
 

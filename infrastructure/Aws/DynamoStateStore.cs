@@ -160,12 +160,12 @@ public sealed partial class DynamoStateStore : IStateStore
 
     private async Task<bool> CommitAsync(UserCommit commit, CancellationToken cancellation)
     {
-        var puts = PutsOf(commit).ToList();
-        if (puts.Count == 0) return true;
-        Check(commit, puts);
+        var writes = PutsOf(commit).Select(put => new TransactWriteItem { Put = put }).Concat(commit.Events.SelectMany(change => WritesOf(commit.User, change))).ToList();
+        if (writes.Count == 0) return true;
+        Check(commit, [.. writes.Select(write => write.Put).OfType<Put>()]);
         var request = new TransactWriteItemsRequest
         {
-            TransactItems = [.. puts.Select(put => new TransactWriteItem { Put = put }), .. CheckErasure(commit)],
+            TransactItems = [.. writes, .. CheckErasure(commit)],
             // By this the service knows a repetition.
             ClientRequestToken = Guid.NewGuid().ToString(),
             ReturnConsumedCapacity = ReturnConsumedCapacity.TOTAL,

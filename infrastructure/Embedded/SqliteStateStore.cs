@@ -161,7 +161,7 @@ public sealed partial class SqliteStateStore : IStateStore, IDisposable
 
         public Connection(string path, string synchronous)
         {
-            Sqlite = Database.Open(path, synchronous, Schema);
+            Sqlite = Database.Open(path, synchronous, Schema + EventSchema);
             Database.AddColumn(Sqlite, "covariances", "memory BLOB");
             Database.AddColumn(Sqlite, "feedback", "committed INTEGER NOT NULL DEFAULT 0");
             const string key = "tenant = $tenant AND app = $app AND user = $user";
@@ -230,7 +230,8 @@ public sealed partial class SqliteStateStore : IStateStore, IDisposable
         {
             Database.Execute(Sqlite, "SAVEPOINT one_user");
             var written = ReadErasure(commit.User) == commit.Erasure && TryWriteHead(commit)
-                && commit.Accepted.All(accepted => (!commit.IsRelease || TryTakeOut(commit.User, accepted)) && TryWriteFeedback(commit.User, accepted, now));
+                && commit.Accepted.All(accepted => (!commit.IsRelease || TryTakeOut(commit.User, accepted)) && TryWriteFeedback(commit.User, accepted, now))
+                && commit.Events.All(change => TryWriteEvent(commit.User, change));
             if (written && commit.Replayed is { } upto) WriteReplayed(commit.User, upto);
             if (!written) Database.Execute(Sqlite, "ROLLBACK TO one_user");
             Database.Execute(Sqlite, "RELEASE one_user");
@@ -239,6 +240,7 @@ public sealed partial class SqliteStateStore : IStateStore, IDisposable
 
         public void Dispose()
         {
+            DisposeEvents();
             foreach (var command in new[] { _selectWeights, _selectCovariance, _insertHead, _updateHead, _putCovariance, _putPolicy, _insertFeedback, _takeOut, _selectErasure, IsAccepted }) command.Dispose();
             Sqlite.Dispose();
         }

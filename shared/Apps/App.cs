@@ -3,6 +3,7 @@ using Skiff.Cascades;
 using Skiff.Ensembles;
 using Skiff.Models;
 using Skiff.Personalization;
+using Skiff.Ranking;
 using Skiff.Store;
 
 namespace Skiff.Apps;
@@ -24,10 +25,18 @@ public sealed class App
         Head = head;
         Cascade = cascade;
         Ensemble = ensemble;
-        DataTypes.TryParse(document.Input.Type, out var type);
-        InputType = type;
         Models = [.. Global(document).Concat(document.Head is null ? [] : [document.Head.Features]).Distinct()];
-        RowElements = (int)Shapes.Count(document.Input.Shape);
+        if (document.Rank is { } rank)
+        {
+            Space = rank.CreateSpace();
+            Exploration = rank.Policy.Create();
+        }
+        else
+        {
+            DataTypes.TryParse(document.Input.Type, out var type);
+            InputType = type;
+            RowElements = (int)Shapes.Count(document.Input.Shape);
+        }
         Pressure = new Pressure(Math.Max(document.Cascade.Count - 1, 0), HasDefault, document.Objective, time);
         _labels = document.Labels.Select((label, index) => (label, index)).ToDictionary(pair => pair.label, pair => pair.index);
     }
@@ -44,6 +53,12 @@ public sealed class App
     public Cascade? Cascade { get; }
     public Ensemble? Ensemble { get; }
     public Head? Head { get; }
+
+    /// <summary>Of an app that ranks: what its features become.</summary>
+    internal FeatureSpace? Space { get; }
+
+    /// <summary>Of an app that ranks: how it chooses.</summary>
+    public Exploration? Exploration { get; }
 
     /// <summary>How hard pressed it is here.</summary>
     public Pressure Pressure { get; }

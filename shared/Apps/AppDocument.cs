@@ -17,7 +17,8 @@ namespace Skiff.Apps;
 public sealed record AppDocument
 {
     public required string Name { get; init; }
-    public required InputDocument Input { get; init; }
+    /// <summary>Of every app but one that ranks, which takes features by name and has none.</summary>
+    public InputDocument Input { get; set; } = null!;
 
     /// <summary>Names of the classes, in the order of the model's scores; none for a regression.</summary>
     public IReadOnlyList<string> Labels { get; set; } = [];
@@ -47,6 +48,9 @@ public sealed record AppDocument
 
     public HeadDocument? Head { get; set; }
 
+    /// <summary>Makes it an app that ranks actions, and nothing else.</summary>
+    public RankDocument? Rank { get; set; }
+
     /// <exception cref="FormatException">The document is not a valid app; the message names the field and what it takes.</exception>
     public static AppDocument Parse(ReadOnlySpan<byte> json)
     {
@@ -66,7 +70,13 @@ public sealed record AppDocument
     private void Validate()
     {
         Names.Check("app", Name);
-        Require(Input.Name is { Length: > 0 }, "'input.name' is missing");
+        if (Rank is { } rank)
+        {
+            rank.Validate(this);
+            return;
+        }
+        Require(Input is not null, "'input' is missing: it takes the name, type and shape of what the models take");
+        Require(Input!.Name is { Length: > 0 }, "'input.name' is missing");
         Require(DataTypes.TryParse(Input.Type, out var type) && type is not (DataType.Bytes or DataType.Bf16),
             $"'input.type' is '{Input.Type}': it takes one of BOOL, UINT8 to UINT64, INT8 to INT64, FP16, FP32, FP64");
         Require(Input.Shape.All(dimension => dimension > 0) && Shapes.Count(Input.Shape) is > 0 and <= 1 << 24,
@@ -77,7 +87,7 @@ public sealed record AppDocument
         Require(Cascade.All(stage => stage is not null), "'cascade' has a null: it takes stages");
         Require(Labels.Distinct().Count() == Labels.Count, "'labels' names a class twice");
         Require(Default.Label is not { } label || (label >= 0 && label < Labels.Count), $"'default.label' is {Default.Label}: it takes null, or the index of one of the {Labels.Count} labels");
-        Require(Cascade.Count > 0 || Ensemble is not null || Head is not null, "an app needs a 'cascade', a 'head', or both; an 'ensemble' may stand in the cascade's place");
+        Require(Cascade.Count > 0 || Ensemble is not null || Head is not null, "an app needs a 'cascade', a 'head', or both; an 'ensemble' may stand in the cascade's place; or 'rank' alone");
         Require(Decisions == DecisionStorage.Sealed, "'decisions' takes \"sealed\"");
         for (var i = 0; i < Cascade.Count; i++)
         {
@@ -293,7 +303,8 @@ public sealed record HeadDocument
     RespectNullableAnnotations = true,
     UseStringEnumConverter = true,
     Converters = [typeof(SnakeCaseEnum<GateOn>), typeof(SnakeCaseEnum<DecisionStorage>), typeof(SnakeCaseEnum<Tier>), typeof(SnakeCaseEnum<HeadKind>), typeof(SnakeCaseEnum<HeadForm>),
-        typeof(SnakeCaseEnum<CombineBy>), typeof(SnakeCaseEnum<PolicyPer>), typeof(SnakeCaseEnum<PolicyKind>)])]
+        typeof(SnakeCaseEnum<CombineBy>), typeof(SnakeCaseEnum<PolicyPer>), typeof(SnakeCaseEnum<PolicyKind>),
+        typeof(SnakeCaseEnum<RankMode>), typeof(SnakeCaseEnum<RewardAggregation>), typeof(SnakeCaseEnum<ExplorationKind>)])]
 [JsonSerializable(typeof(AppDocument))]
 [JsonSerializable(typeof(GuardObjectDocument))]
 [JsonSerializable(typeof(CacheObjectDocument))]

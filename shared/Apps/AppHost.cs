@@ -31,6 +31,12 @@ public sealed class AppHost(ModelStore store, ModelHost models, TimeSpan aliasIn
         where time.GetElapsedTime(Volatile.Read(ref app.Value.CheckedAt)) >= aliasInterval
         select RefreshAsync(app.Key.Tenant, app.Key.Name, app.Value));
 
+    /// <summary>Looks at an app's alias at once: it was moved from here.</summary>
+    public Task LookAgainAsync(string tenant, string name) => _apps.TryGetValue((tenant, name), out var entry) ? RefreshAsync(tenant, name, entry) : Task.CompletedTask;
+
+    /// <summary>Every app that has been asked for, of whichever tenant.</summary>
+    public IEnumerable<App> All => _apps.Values.Select(entry => entry.App);
+
     /// <summary>
     /// For hosts that may be frozen between two requests: waits for the looks at aliases, of apps and of models, that requests have begun. Frozen halfway, a look would lose its connection, and
     /// an instance that is seldom asked might never end one. Each is waited for once, and two seconds at most, so that a store that can't be reached doesn't hold up every request.

@@ -4,6 +4,7 @@ using Skiff.Apps;
 using Skiff.Models;
 using Skiff.Monitoring;
 using Skiff.Personalization;
+using Skiff.Ranking;
 
 namespace Skiff.Feedback;
 
@@ -15,12 +16,15 @@ public sealed partial class FeedbackLearner(AppHost apps, IStateStore state, Fee
 {
     private const int MostAttempts = 10;
 
+    /// <summary>The models of apps that rank, where this process ranks too: they see what is learnt here without asking the store.</summary>
+    public RankModels? RankModels { get; init; }
+
     /// <exception cref="Store.StoreException">The state can't be read or written: nothing is lost, try again unless it says that this won't help.</exception>
     public async Task LearnAsync(IReadOnlyList<FeedbackMessage> messages, CancellationToken cancellation)
     {
         // What of a user doesn't fit one commit is learnt in later rounds, each on the head that the one before made.
         var rounds = messages.GroupBy(message => message.Owner)
-            .SelectMany(user => user.Chunk(state.MostPerCommit).Select((chunk, round) => (Chunk: chunk, Round: round)))
+            .SelectMany(user => user.Chunk(user.First().Rank is null ? state.MostPerCommit : EventLearning.MostMessages(state)).Select((chunk, round) => (Chunk: chunk, Round: round)))
             .GroupBy(part => part.Round, part => part.Chunk);
         foreach (var round in rounds) await LearnRoundAsync(round.SelectMany(chunk => chunk), cancellation);
     }
@@ -33,14 +37,17 @@ public sealed partial class FeedbackLearner(AppHost apps, IStateStore state, Fee
             if (attempt > MostAttempts) throw new Store.StoreException($"the heads of {open.Count} users were changed by others {MostAttempts} times in a row");
             var seen = await FindSeenAsync(open, cancellation);
             var commits = new List<UserCommit>(open.Count);
+            var models = new List<RankModel?>(open.Count);
             var sources = new List<(UserKey User, List<FeedbackMessage> Messages)>(open.Count);
             foreach (var (user, all) in open)
             {
                 var fresh = all.Where(message => seen.Add((user.Tenant, user.App, message.FeedbackId))).ToList();
                 statistics.Of(user.Tenant).AddDuplicates(all.Count - fresh.Count);
                 if (fresh.Count == 0) continue;
-                if (await ApplyAsync(user, fresh, cancellation) is not { } commit) continue;
+                var (applied, model) = fresh[0].Rank is null ? (await ApplyAsync(user, fresh, cancellation), null) : await ApplyEventsAsync(user, fresh, cancellation);
+                if (applied is not { } commit) continue;
                 commits.Add(commit);
+                models.Add(model);
                 sources.Add((user, fresh));
             }
             IReadOnlyList<bool> done;
@@ -54,6 +61,10 @@ public sealed partial class FeedbackLearner(AppHost apps, IStateStore state, Fee
                 return;
             }
             Count(commits.Where((_, i) => done[i]));
+            for (var i = 0; i < models.Count; i++)
+            {
+                if (done[i] && models[i] is { } model) RankModels?.Learnt(commits[i].User, model);
+            }
             open = [.. sources.Where((_, i) => !done[i])];
         }
     }
@@ -64,10 +75,11 @@ public sealed partial class FeedbackLearner(AppHost apps, IStateStore state, Fee
         {
             var learnt = commit.Accepted.Count(feedback => feedback.Learnt);
             var quarantined = commit.Accepted.Count(feedback => feedback.IsQuarantined);
-            statistics.Of(commit.User.Tenant).AddLearnt(learnt);
+            statistics.Of(commit.User.Tenant).AddLearnt(learnt + commit.Settled);
             statistics.Of(commit.User.Tenant).AddQuarantined(quarantined);
             statistics.Of(commit.User.Tenant).AddLate(commit.Accepted.Count(feedback => feedback.Message.Late == true));
-            statistics.Of(commit.User.Tenant).AddKept(commit.Accepted.Count - learnt - quarantined);
+            // An event that begins is not learnt yet, and nothing is wrong with it.
+            statistics.Of(commit.User.Tenant).AddKept(commit.Accepted.Count(feedback => feedback is { Learnt: false, IsQuarantined: false, Note: not null }));
         }
     }
 
@@ -118,8 +130,14 @@ public sealed partial class FeedbackLearner(AppHost apps, IStateStore state, Fee
         return new UserCommit { User = user, ExpectedTag = current?.Weights.Tag, Erasure = erasure, Head = result, Accepted = accepted };
     }
 
+    private async Task<(UserCommit? Commit, RankModel? Model)> ApplyEventsAsync(UserKey shard, List<FeedbackMessage> messages, CancellationToken cancellation)
+    {
+        var (app, reason) = await FindAppAsync(shard, messages[0].App, cancellation);
+        return await EventLearning.ApplyAsync(shard, app, reason, messages, state, cancellation);
+    }
+
     /// <summary>What is kept without asking a head.</summary>
-    private static AcceptedFeedback? Settled(FeedbackMessage message) => message switch
+    internal static AcceptedFeedback? Settled(FeedbackMessage message) => message switch
     {
         { Fault: { } fault } => new AcceptedFeedback(message, false, AcceptedFeedback.Quarantine + fault),
         { Late: true } => new AcceptedFeedback(message, false, "late: the decision's time for feedback was over"),

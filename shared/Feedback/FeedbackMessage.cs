@@ -3,6 +3,7 @@ using System.Security.Cryptography;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using Skiff.Personalization;
+using Skiff.Ranking;
 
 namespace Skiff.Feedback;
 
@@ -48,6 +49,9 @@ public sealed record FeedbackMessage
     /// <summary>The input as the app's models take it, where the app keeps inputs and the feedback brought one along: other features can be made of it.</summary>
     public byte[]? Input { get; init; }
 
+    /// <summary>Of an app that ranks: what happened to which event. Such a message names no user.</summary>
+    public RankMessage? Rank { get; init; }
+
     /// <summary>When it was accepted.</summary>
     public required DateTimeOffset At { get; init; }
 
@@ -68,7 +72,8 @@ public sealed record FeedbackMessage
 
     /// <summary>Whose state it changes.</summary>
     [JsonIgnore]
-    public UserKey Owner => Context is { } context ? UserKey.OfContext(Tenant, App, context) : new UserKey(Tenant, App, User);
+    public UserKey Owner => Rank is { } rank ? UserKey.OfShard(Tenant, App, rank.Shard)
+        : Context is { } context ? UserKey.OfContext(Tenant, App, context) : new UserKey(Tenant, App, User);
 
     /// <summary>From when what it says of its user is.</summary>
     [JsonIgnore]
@@ -108,6 +113,6 @@ public sealed record FeedbackMessage
     }
 }
 
-[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull, UseStringEnumConverter = true)]
 [JsonSerializable(typeof(FeedbackMessage))]
 internal sealed partial class FeedbackJson : JsonSerializerContext;

@@ -1,4 +1,6 @@
+using System.Globalization;
 using Skiff.Feedback;
+using Skiff.Ranking;
 
 namespace Skiff.Personalization;
 
@@ -7,6 +9,9 @@ public readonly record struct UserKey(string Tenant, string App, string User)
 {
     /// <summary>Where a policy's state lies that goes by contexts: no app has a slash in its name, so no user's lies there.</summary>
     public static UserKey OfContext(string tenant, string app, string context) => new(tenant, $"{app}/contexts", context);
+
+    /// <summary>Where a part lies of what an app has learnt that ranks, for everybody.</summary>
+    public static UserKey OfShard(string tenant, string app, int shard) => new(tenant, $"{app}/rank", shard.ToString(CultureInfo.InvariantCulture));
 }
 
 /// <summary>What a prediction reads of a user's head: small, apart from the covariance, which only learning needs.</summary>
@@ -66,6 +71,12 @@ public sealed record UserCommit
     public required HeadState? Head { get; init; }
 
     public required IReadOnlyList<AcceptedFeedback> Accepted { get; init; }
+
+    /// <summary>Changes of the events of a shard; only stores that are an <see cref="IEventStore"/> take any.</summary>
+    public IReadOnlyList<EventChange> Events { get; init; } = [];
+
+    /// <summary>Examples learnt beside the feedback: of events whose time was over.</summary>
+    public int Settled { get; init; }
 }
 
 /// <summary>Feedback as it is kept: in commit order it makes the head again.</summary>

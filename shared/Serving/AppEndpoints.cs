@@ -8,11 +8,12 @@ using Skiff.Batching;
 using Skiff.Caching;
 using Skiff.Cascades;
 using Skiff.Models;
+using Skiff.Ranking;
 
 namespace Skiff.Serving;
 
 /// <summary>Apps over REST: what they are, their predictions, and feedback on these.</summary>
-public sealed class AppEndpoints(Gateway gateway, AppHost apps, Predictor predictor, FeedbackIntake intake, TimeProvider time)
+public sealed class AppEndpoints(Gateway gateway, AppHost apps, Predictor predictor, FeedbackIntake intake, RankEndpoints ranking, TimeProvider time)
 {
     public void Map(IEndpointRouteBuilder routes)
     {
@@ -27,6 +28,7 @@ public sealed class AppEndpoints(Gateway gateway, AppHost apps, Predictor predic
     {
         var arrived = time.GetTimestamp();
         var app = await FindAsync(http, caller);
+        if (app.Document.Rank is not null) throw RequestException.Invalid($"app '{app.Name}' ranks and predicts nothing: it takes POST /apps/{app.Name}/rank");
         using var exchange = Exchange.Rent();
         await exchange.ReadBodyAsync(http.Request, http.RequestAborted);
         // Under pressure most requests are not even parsed: a refusal must cost next to nothing, or refusing is all that is done.
@@ -69,6 +71,11 @@ public sealed class AppEndpoints(Gateway gateway, AppHost apps, Predictor predic
     private async Task FeedbackAsync(HttpContext http, Caller caller)
     {
         var app = await FindAsync(http, caller);
+        if (app.Document.Rank is not null)
+        {
+            await ranking.FeedbackAsync(http, app);
+            return;
+        }
         using var exchange = Exchange.Rent();
         await exchange.ReadBodyAsync(http.Request, http.RequestAborted);
         var (requests, isBatch) = AppRequestReader.ReadFeedback(exchange.Body, app, exchange.Infer);
@@ -97,7 +104,8 @@ public sealed class AppEndpoints(Gateway gateway, AppHost apps, Predictor predic
         {
             try
             {
-                Write(json, await apps.GetAsync(caller.Tenant, name, http.RequestAborted));
+                var app = await apps.GetAsync(caller.Tenant, name, http.RequestAborted);
+                Write(json, app, await ranking.ViewAsync(app, http.RequestAborted));
             }
             catch (Exception e) when (e is RequestException or Store.StoreException)
             {
@@ -116,7 +124,7 @@ public sealed class AppEndpoints(Gateway gateway, AppHost apps, Predictor predic
     {
         var app = await FindAsync(http, caller);
         using var exchange = Exchange.Rent();
-        Write(exchange.Json, app);
+        Write(exchange.Json, app, await ranking.ViewAsync(app, http.RequestAborted));
         await exchange.SendAsync(http.Response, 200, Gateway.Json, http.RequestAborted);
     }
 
@@ -224,12 +232,19 @@ public sealed class AppEndpoints(Gateway gateway, AppHost apps, Predictor predic
         if (prediction.Propensity is { } propensity) json.WriteNumber("propensity"u8, Math.Round(propensity, 9));
     }
 
-    private static void Write(Utf8JsonWriter json, App app)
+    /// <param name="learnt">Of an app that ranks; null for others.</param>
+    private static void Write(Utf8JsonWriter json, App app, RankView? learnt)
     {
         var document = app.Document;
         json.WriteStartObject();
         json.WriteString("name"u8, app.Name);
         json.WriteNumber("version"u8, app.Version);
+        if (learnt is not null)
+        {
+            RankEndpoints.Describe(json, app, learnt);
+            json.WriteEndObject();
+            return;
+        }
         json.WriteStartObject("input"u8);
         json.WriteString("name"u8, document.Input.Name);
         json.WriteString("type"u8, app.InputType.WireName());

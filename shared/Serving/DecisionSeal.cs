@@ -85,6 +85,9 @@ public sealed class DecisionSeal
         return decision.Tenant == tenant && decision.App == app && decision.Expires + LateFor > _time.GetUtcNow() ? decision : null;
     }
 
+    /// <summary>A number that only we can tell from a text, the same in every process: what seeds a draw whose text the caller chooses.</summary>
+    public ulong SeedOf(string text) => BinaryPrimitives.ReadUInt64LittleEndian(HMACSHA256.HashData(_secrets[0].SeedKey, Encoding.UTF8.GetBytes(text)));
+
     private byte[]? KeyOf(byte[] sealed_)
     {
         var id = sealed_.AsSpan(1, KeyIdLength);
@@ -174,6 +177,8 @@ public sealed class DecisionSeal
     {
         /// <summary>Tells which secret an id was sealed under, and nothing else about it.</summary>
         public byte[] Id { get; } = HKDF.DeriveKey(HashAlgorithmName.SHA256, secret, KeyIdLength, info: "skiff decision key id"u8.ToArray());
+
+        public byte[] SeedKey { get; } = HKDF.DeriveKey(HashAlgorithmName.SHA256, secret, 32, info: "skiff seed"u8.ToArray());
 
         public byte[] DeriveKey(ReadOnlySpan<byte> salt)
         {

@@ -9,6 +9,7 @@ using Skiff.Feedback.Log;
 using Skiff.Models;
 using Skiff.Monitoring;
 using Skiff.Personalization;
+using Skiff.Ranking;
 using Skiff.Store;
 
 namespace Skiff.Serving;
@@ -46,6 +47,11 @@ public sealed class Engine
     private readonly OipEndpoints _oip;
     private readonly AppEndpoints _appEndpoints;
     private readonly RecordEndpoints _records;
+    private readonly RankEndpoints _rankEndpoints;
+    private readonly PersonalizerEndpoints _personalizer;
+    private readonly RankModels _rankModels;
+    private readonly Ranker _ranker;
+    private readonly IEventStore? _events;
     private readonly PageEndpoints _pages;
     private readonly Metrics _metrics;
     private readonly TimeProvider _time;
@@ -76,12 +82,17 @@ public sealed class Engine
         var cascades = new CascadeCache(predictions, Models, cacheStatistics, _time);
         var predictor = new Predictor(Models, cascades, parts.State, pending, seal, parts.Predictor, _time);
         var intake = new FeedbackIntake(predictor, parts.Queue, parts.IsFunction || parts.Queue.IsShared ? null : pending, seal, feedback, _time);
-        Learner = new FeedbackLearner(Apps, parts.State, feedback, parts.Logging.CreateLogger<FeedbackLearner>());
+        _rankModels = new RankModels(parts.State, _aliasInterval, _time);
+        _ranker = new Ranker(_rankModels, parts.Queue, seal, feedback, _time);
+        _events = parts.State as IEventStore;
+        Learner = new FeedbackLearner(Apps, parts.State, feedback, parts.Logging.CreateLogger<FeedbackLearner>()) { RankModels = _rankModels };
         Worker = new FeedbackWorker(parts.Queue, Learner, parts.State, pending, _time, parts.Logging.CreateLogger<FeedbackWorker>());
 
         _oip = new OipEndpoints(_gateway, Models, hasRepositoryControl: !parts.IsFunction, _time);
-        _appEndpoints = new AppEndpoints(_gateway, Apps, predictor, intake, _time);
         _records = new RecordEndpoints(_gateway, Apps, parts.State, Learner, pending, _time);
+        _rankEndpoints = new RankEndpoints(_gateway, Apps, _ranker, _time);
+        _personalizer = new PersonalizerEndpoints(_gateway, Apps, _ranker, parts.IsFunction ? null : new Publisher(Store, ModelLimits.Default));
+        _appEndpoints = new AppEndpoints(_gateway, Apps, predictor, intake, _rankEndpoints, _time);
         _pages = new PageEndpoints(_gateway);
         _metrics = new Metrics(Models, Apps, feedback, cacheStatistics, predictions, parts.State, _time);
     }
@@ -99,6 +110,8 @@ public sealed class Engine
         _oip.Map(app);
         _appEndpoints.Map(app);
         _records.Map(app);
+        _rankEndpoints.Map(app);
+        _personalizer.Map(app);
         _pages.Map(app);
         app.MapGet("/healthz", _gateway.Open(http => http.Response.WriteAsync("ok\n", http.RequestAborted)));
         app.MapGet("/metrics", _gateway.For(Scopes.Predict, (http, caller) =>
@@ -144,12 +157,17 @@ public sealed class Engine
         }
     }
 
+    /// <summary>For hosts that may be frozen between two requests: waits for what requests have begun beside their answers.</summary>
+    public Task SettleAsync(CancellationToken cancellation) => Task.WhenAll(Apps.SettleAsync(cancellation), _rankModels.SettleAsync(cancellation));
+
     private async Task RefreshAsync()
     {
         try
         {
             await Models.RefreshDueAsync();
             await Apps.RefreshDueAsync();
+            if (_events is null) return;
+            foreach (var app in Apps.All.Where(app => app.Document.Rank is not null)) await _ranker.PassAsync(app, _events, CancellationToken.None);
         }
         catch (Exception e)
         {

@@ -159,7 +159,8 @@ public sealed class Gateway(ApiKeys keys, ILogger<Gateway> log)
             return;
         }
         using var exchange = Exchange.Rent();
-        WriteError(exchange.Json, message);
+        if (PersonalizerEndpoints.IsAt(http.Request.Path)) PersonalizerEndpoints.WriteError(exchange.Json, status, message);
+        else WriteError(exchange.Json, message);
         await exchange.SendAsync(http.Response, status, Json, http.RequestAborted);
     }
 

@@ -18,14 +18,14 @@ internal static class Expected
         ("AbortMultipartUpload", $"s3:AbortMultipartUpload on {Models}", []),
 
         ("GetItem", $"dynamodb:GetItem on {State}", ["Predict"]), // a user's weights
-        ("Query", $"dynamodb:Query on {State}", ["Predict", "Feedback"]), // the whole head
+        ("Query", $"dynamodb:Query on {State}", ["Predict", "Feedback"]), // the whole head; events that are due
         ("Scan", $"dynamodb:Scan on {State}", ["Predict"]), // export, erasure and quarantine
         ("DeleteItem", $"dynamodb:DeleteItem on {State}", ["Predict"]), // erasure
         ("PutItem", $"dynamodb:PutItem on {State}", []), // keys of the log
-        ("BatchGetItem", $"dynamodb:BatchGetItem on {State}", ["Feedback"]), // what was accepted before
+        ("BatchGetItem", $"dynamodb:BatchGetItem on {State}", ["Feedback"]), // what was accepted before; events
         ("TransactWriteItems", $"dynamodb:PutItem on {State}", ["Predict", "Feedback"]), // conditions of puts ask for nothing more
         ("TransactWriteItems", $"dynamodb:ConditionCheckItem on {State}", ["Predict", "Feedback"]), // that a user was not erased meanwhile
-        ("TransactWriteItems", $"dynamodb:DeleteItem on {State}", ["Predict"]), // erasure
+        ("TransactWriteItems", $"dynamodb:DeleteItem on {State}", ["Predict", "Feedback"]), // erasure; events that are settled
         ("CreateTable", $"dynamodb:CreateTable on {State}", []), // EnsureTable, for tests: the template has made the table
         ("DescribeTable", $"dynamodb:DescribeTable on {State}", []),
         ("DescribeTimeToLive", $"dynamodb:DescribeTimeToLive on {State}", []),

@@ -231,7 +231,7 @@ public sealed class CommandLineTests : IDisposable
         await Eventually.HoldsAsync("everything is printed", () => Task.FromResult(server.Output.Contains("Ctrl-C stops.")));
 
         var lines = server.Output.Split('\n').Where(line => line.Contains("curl -s ")).ToList();
-        Assert.Equal(4, lines.Count);
+        Assert.Equal(6, lines.Count);
         foreach (var line in lines)
         {
             var words = line.Trim().Split(' ');

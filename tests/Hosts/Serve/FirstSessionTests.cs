@@ -15,7 +15,7 @@ public sealed class FirstSessionTests
         await using var server = await SkiffServer.StartAsync(samples: true);
 
         var (_, apps) = await server.GetAsync("/apps");
-        Assert.Equal(["digits", "fashion", "fashion-ensemble", "fashion-exits", "films"], apps.GetProperty("apps").EnumerateArray().Select(app => app.GetProperty("name").GetString()));
+        Assert.Equal(["digits", "fashion", "fashion-ensemble", "fashion-exits", "films", "personalizer"], apps.GetProperty("apps").EnumerateArray().Select(app => app.GetProperty("name").GetString()));
 
         var (status, answer) = await server.PostAsync("/apps/films/predict", """{"user":"u1","input":[42]}""");
         Assert.Equal(HttpStatusCode.OK, status);
@@ -42,7 +42,7 @@ public sealed class FirstSessionTests
 
         await Samples.PublishAsync(Samples.Folder, store, ["default"], CancellationToken.None);
 
-        Assert.Equal(["digits", "fashion", "fashion-ensemble", "fashion-exits", "films"], await store.NamesAsync("default", ArtifactKind.App, CancellationToken.None));
+        Assert.Equal(["digits", "fashion", "fashion-ensemble", "fashion-exits", "films", "personalizer"], await store.NamesAsync("default", ArtifactKind.App, CancellationToken.None));
         Assert.Equal([1], await store.VersionsAsync("default", ArtifactKind.App, "digits", CancellationToken.None));
         Assert.Equal([1], await store.VersionsAsync("default", ArtifactKind.Model, "fm_big", CancellationToken.None));
     }

@@ -1,0 +1,78 @@
+using Amazon.DynamoDBv2;
+using Amazon.DynamoDBv2.Model;
+using Skiff.Personalization;
+using Skiff.Ranking;
+using Skiff.Store;
+
+namespace Skiff.Aws;
+
+/// <summary>
+/// Events that wait for their reward, two items each under a key of their shard's own: the event by its id's hash, and, without anything else in it, when it is due, so that a query finds those whose time is over.
+/// Both are written in the transaction of the shard's commit.
+/// </summary>
+public sealed partial class DynamoStateStore : IEventStore
+{
+    public async ValueTask<IReadOnlyList<WaitingEvent>> ReadEventsAsync(UserKey shard, IReadOnlyCollection<string> ids, CancellationToken cancellation) =>
+        await ReadEventItemsAsync([.. ids.Distinct().Select(id => DynamoItem.KeyOfEvent(shard, id))], cancellation);
+
+    public async ValueTask<IReadOnlyList<WaitingEvent>> FindDueAsync(UserKey shard, DateTimeOffset at, int most, CancellationToken cancellation)
+    {
+        var request = new QueryRequest
+        {
+            TableName = _table,
+            KeyConditionExpression = "pk = :shard AND sk BETWEEN :first AND :last",
+            ExpressionAttributeValues = new()
+            {
+                [":shard"] = new() { S = DynamoItem.KeyOfEvents(shard) },
+                [":first"] = new() { S = DynamoItem.Due },
+                [":last"] = new() { S = DynamoItem.DueUntil(at) },
+            },
+            Limit = most,
+            ConsistentRead = true,
+            ReturnConsumedCapacity = ReturnConsumedCapacity.TOTAL,
+        };
+        var response = await _calls.RunAsync("look for events that are due", (client, token) => client.QueryAsync(request, token), cancellation);
+        _calls.CountRead(response.ConsumedCapacity);
+        var events = await ReadEventItemsAsync([.. (response.Items ?? []).Select(DynamoItem.EventOfDue)], cancellation);
+        return [.. events.OrderBy(waiting => waiting.Due)];
+    }
+
+    private async Task<IReadOnlyList<WaitingEvent>> ReadEventItemsAsync(IReadOnlyList<Dictionary<string, AttributeValue>> keys, CancellationToken cancellation)
+    {
+        var found = new List<WaitingEvent>();
+        foreach (var chunk in keys.Chunk(MostKeysARead))
+        {
+            var open = chunk.ToList();
+            for (var attempt = 1; open.Count > 0; attempt++)
+            {
+                if (attempt > _options.MostAttempts) throw new StoreException($"the DynamoDB table '{_table}' left {open.Count} keys unread {_options.MostAttempts} times in a row: it is overloaded. Raise its limits, or try again later.");
+                if (attempt > 1) await _calls.PauseAsync(attempt - 1, cancellation);
+                var request = new BatchGetItemRequest
+                {
+                    RequestItems = new() { [_table] = new KeysAndAttributes { Keys = open, ConsistentRead = true } },
+                    ReturnConsumedCapacity = ReturnConsumedCapacity.TOTAL,
+                };
+                var response = await _calls.RunAsync("read events", (client, token) => client.BatchGetItemAsync(request, token), cancellation);
+                _calls.CountRead(response.ConsumedCapacity);
+                found.AddRange((response.Responses?.GetValueOrDefault(_table) ?? []).Select(DynamoItem.ReadEvent));
+                open = response.UnprocessedKeys?.GetValueOrDefault(_table)?.Keys ?? [];
+            }
+        }
+        return found;
+    }
+
+    private IEnumerable<TransactWriteItem> WritesOf(UserKey shard, EventChange change)
+    {
+        var condition = change.Before is { } before
+            ? ("version = :before", new Dictionary<string, AttributeValue> { [":before"] = DynamoItem.Number(before.Version) })
+            : ("attribute_not_exists(pk)", null);
+        if (change.After is { } after)
+        {
+            yield return new() { Put = new Put { TableName = _table, Item = DynamoItem.OfEvent(shard, after), ConditionExpression = condition.Item1, ExpressionAttributeValues = condition.Item2 } };
+            if (change.Before is null) yield return new() { Put = new Put { TableName = _table, Item = DynamoItem.KeyOfDue(shard, after) } };
+            yield break;
+        }
+        yield return new() { Delete = new Delete { TableName = _table, Key = DynamoItem.KeyOfEvent(shard, change.Id), ConditionExpression = condition.Item1, ExpressionAttributeValues = condition.Item2 } };
+        yield return new() { Delete = new Delete { TableName = _table, Key = DynamoItem.KeyOfDue(shard, change.Before!) } };
+    }
+}
