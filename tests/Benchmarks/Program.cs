@@ -29,6 +29,7 @@ Command[] suites =
     Adapt.Command(),
     Drift.Command(),
     Bandit.Command(),
+    Rank.Command(),
     Poison.Command(),
     Stability.Command(),
     Crash.Command(),
