@@ -2,6 +2,7 @@ using Skiff.Aws;
 using Skiff.Azure;
 using Skiff.Feedback;
 using Skiff.Lambda;
+using Skiff.Routing;
 using Skiff.Serving;
 
 // Predict: HTTP. On Lambda the Runtime API brings the requests; under an Azure Functions host, that host does, and items of its queue too; elsewhere Kestrel does, for rehearsal.
@@ -11,18 +12,20 @@ await app.RunAsync();
 
 async Task<WebApplication> BuildAsync()
 {
-    var settings = new SettingsReader(Environment.GetEnvironmentVariables(), AwsStores.CacheSetting, "SKIFF_PRELOAD", "SKIFF_RESPONSE_STREAMING");
+    var settings = new SettingsReader(Environment.GetEnvironmentVariables(), AwsStores.CacheSetting, "SKIFF_PRELOAD", "SKIFF_RESPONSE_STREAMING", HeavyTier.Setting);
     var logging = LoggerFactory.Create(builder => builder.AddConsoleLog());
 
     // Whoever can reach a function is not this machine: there are no callers without a key, and every instance must open what another has sealed.
     if (settings.Keys.IsEmpty) throw new SettingException($"SKIFF_API_KEYS is missing: it takes {ApiKeys.Form}");
+    var secrets = settings.Secrets ?? throw new SettingException("SKIFF_SECRET is missing: it takes at least 16 characters, the same for every instance");
     var engine = new Engine(new EngineParts
     {
         Objects = AwsStores.Objects(settings),
         State = AwsStores.State(settings, TimeProvider.System),
         Queue = AwsStores.Queue(settings),
         Keys = settings.Keys,
-        Secrets = settings.Secrets ?? throw new SettingException("SKIFF_SECRET is missing: it takes at least 16 characters, the same for every instance"),
+        Secrets = secrets,
+        Heavy = SettingsReader.Heavy(settings.Value(HeavyTier.Setting), secrets),
         Models = AwsStores.ModelOptions(settings),
         PredictionCacheBytes = settings.PredictionCacheBytes,
         IsFunction = true,

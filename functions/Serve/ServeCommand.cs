@@ -6,25 +6,44 @@ namespace Skiff.Serve;
 /// <summary><c>skiff serve</c>, which is also what plain <c>skiff</c> does.</summary>
 internal static class ServeCommand
 {
+    /// <summary>How <c>--replicas</c> starts this program once more; not for people.</summary>
+    public const string ReplicaOption = "--as-replica";
+
+    private const int MostReplicas = 64;
+
     public static void Add(RootCommand root, Option<string> data)
     {
         var urls = new Option<string?>("--urls") { Description = "Addresses to listen on, joined by semicolons (http://127.0.0.1:8080)" };
         var noSamples = new Option<bool>("--no-samples") { Description = "Leave an empty store empty" };
-        var serve = new Command("serve", "Serve everything in one process (the default)") { urls, noSamples };
+        var replicas = new Option<int>("--replicas") { Description = "Processes that run the models behind this one; 0: this one runs them", HelpName = "N" };
+        replicas.Validators.Add(given =>
+        {
+            if (given.Tokens is [{ Value: var text }] && !(int.TryParse(text, out var count) && count is >= 0 and <= MostReplicas)) given.AddError($"--replicas is '{text}': it takes a number from 0 to {MostReplicas}");
+        });
+        var asReplica = new Option<bool>(ReplicaOption) { Hidden = true };
+        var serve = new Command("serve", "Serve everything in one process, or in several on this machine (the default)") { urls, noSamples, replicas, asReplica };
         root.Add(urls);
         root.Add(noSamples);
+        root.Add(replicas);
         root.Add(serve);
         foreach (var command in new Command[] { root, serve })
         {
             command.SetAction((arguments, cancellation) =>
-                Failures.ReportAsync(() => RunAsync(arguments.GetRequiredValue(data), arguments.GetValue(urls), arguments.GetValue(noSamples) ? null : Samples.Folder, cancellation)));
+                Failures.ReportAsync(() => RunAsync(
+                    Settings.Read(arguments.GetRequiredValue(data), arguments.GetValue(urls), Environment.GetEnvironmentVariables()) with { Replicas = arguments.GetValue(replicas), IsReplica = arguments.GetValue(asReplica) },
+                    arguments.GetValue(noSamples) ? null : Samples.Folder, cancellation)));
         }
     }
 
-    private static async Task<int> RunAsync(string data, string? urls, string? samples, CancellationToken cancellation)
+    private static async Task<int> RunAsync(Settings settings, string? samples, CancellationToken cancellation)
     {
-        var settings = Settings.Read(data, urls, Environment.GetEnvironmentVariables());
         await using var server = await Server.StartAsync(settings, samples, cancellation);
+        if (settings.IsReplica)
+        {
+            Console.WriteLine($"skiff {Product.Version} listens on {server.Addresses[0]}");
+            await server.WaitForShutdownAsync(cancellation);
+            return 0;
+        }
         await PrintAsync(server, settings, cancellation);
         using var said = server.Stopping.Register(() => Console.WriteLine("stopping: answering what has begun"));
         await server.WaitForShutdownAsync(cancellation);
@@ -35,6 +54,7 @@ internal static class ServeCommand
     {
         var address = server.Addresses[0];
         Console.WriteLine($"skiff {Product.Version} listens on {string.Join(", ", server.Addresses)}; data in {settings.Data}");
+        if (server.Replicas.Count > 0) Console.WriteLine($"models run in {server.Replicas.Count} replicas: {string.Join(", ", server.Replicas.Select(replica => replica.Authority))}");
         foreach (var (what, place) in new[] { ("models", settings.ModelStore), ("state", settings.State), ("feedback", settings.Queue) })
         {
             if (place.Scheme is not ("file" or "sqlite")) Console.WriteLine($"{what} in {place}");

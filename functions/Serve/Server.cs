@@ -4,6 +4,8 @@ using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.AspNetCore.Http.Features;
 using Skiff.Aws;
 using Skiff.Models;
+using Skiff.Routing;
+using Skiff.Serve.Replicas;
 using Skiff.Serving;
 using Skiff.Store;
 
@@ -14,20 +16,27 @@ public sealed class Server : IAsyncDisposable
 {
     private readonly WebApplication _web;
     private readonly Stores _stores;
-    private readonly FileStream _lock;
+    private readonly FileStream? _lock;
+    private readonly ReplicaGroup? _replicas;
+    private readonly HeavyTier? _heavy;
     private readonly CancellationTokenSource _stopping = new();
     private readonly Task _loops;
 
-    private Server(WebApplication web, Engine engine, Stores stores, FileStream @lock)
+    private Server(WebApplication web, Engine engine, Stores stores, FileStream? @lock, ReplicaGroup? replicas, HeavyTier? heavy)
     {
-        (_web, Engine, _stores, _lock) = (web, engine, stores, @lock);
-        _loops = Task.WhenAll(Task.Run(() => engine.Worker.RunAsync(_stopping.Token)), Task.Run(() => engine.WatchAsync(_stopping.Token)), Task.Run(() => engine.KeepLogAsync(_stopping.Token)));
+        (_web, Engine, _stores, _lock, _replicas, _heavy) = (web, engine, stores, @lock, replicas, heavy);
+        // One process learns: the one that has the data folder.
+        var learning = @lock is null ? Task.CompletedTask : Task.WhenAll(Task.Run(() => engine.Worker.RunAsync(_stopping.Token)), Task.Run(() => engine.KeepLogAsync(_stopping.Token)));
+        _loops = Task.WhenAll(learning, Task.Run(() => engine.WatchAsync(_stopping.Token)));
     }
 
     public Engine Engine { get; }
 
     /// <summary>Where it listens, ports filled in.</summary>
     public IReadOnlyList<string> Addresses => [.. _web.Services.GetRequiredService<IServer>().Features.GetRequiredFeature<IServerAddressesFeature>().Addresses];
+
+    /// <summary>Where the processes listen that run its models; none where it runs them itself.</summary>
+    public IReadOnlyList<Uri> Replicas => _replicas?.Addresses ?? [];
 
     /// <summary>What it answers to.</summary>
     public IReadOnlyList<Endpoint> Endpoints => _web.Services.GetRequiredService<EndpointDataSource>().Endpoints;
@@ -38,33 +47,47 @@ public sealed class Server : IAsyncDisposable
     /// <exception cref="IOException">An address can't be listened on.</exception>
     public static async Task<Server> StartAsync(Settings settings, string? samples, CancellationToken cancellation)
     {
-        var @lock = LockData(settings.Data);
+        var @lock = settings.IsReplica ? null : LockData(settings.Data);
         Stores? stores = null;
+        ReplicaGroup? replicas = null;
+        HeavyTier? heavy = null;
         try
         {
             stores = await Stores.OpenAsync(settings);
             var web = Build(settings);
+            var secrets = settings.Secrets ?? [KeptSecret(settings.Data)];
+            heavy = settings.OpenHeavy(secrets);
             var engine = new Engine(new EngineParts
             {
                 Objects = stores.Objects,
                 State = stores.State,
                 Queue = stores.Queue,
                 Keys = settings.Keys,
-                Secrets = settings.Secrets ?? [KeptSecret(settings.Data)],
+                Secrets = secrets,
                 Models = AwsStores.ModelOptions(settings.ModelStore, settings.ModelMemoryBytes),
                 PredictionCacheBytes = settings.PredictionCacheBytes,
+                IsFunction = settings.IsReplica,
+                Heavy = heavy,
                 Logging = web.Services.GetRequiredService<ILoggerFactory>(),
             });
+            if (samples is not null && !settings.IsReplica) await Samples.PublishAsync(samples, engine.Store, settings.Keys.Tenants, cancellation);
+            if (settings.Replicas > 0)
+            {
+                var logging = web.Services.GetRequiredService<ILoggerFactory>();
+                replicas = await ReplicaGroup.StartAsync(settings.Replicas, settings.Data, logging, cancellation);
+                replicas.Use(web, new Gateway(settings.Keys, logging.CreateLogger<Gateway>()), engine);
+            }
+            else await WarmAsync(engine, settings.Keys.Tenants, web.Logger, cancellation);
             engine.Map(web);
-            if (samples is not null) await Samples.PublishAsync(samples, engine.Store, settings.Keys.Tenants, cancellation);
-            await WarmAsync(engine, settings.Keys.Tenants, web.Logger, cancellation);
             await web.StartAsync(cancellation);
-            return new Server(web, engine, stores, @lock);
+            return new Server(web, engine, stores, @lock, replicas, heavy);
         }
         catch
         {
+            if (replicas is not null) await replicas.DisposeAsync();
+            heavy?.Dispose();
             if (stores is not null) await stores.DisposeAsync();
-            await @lock.DisposeAsync();
+            if (@lock is not null) await @lock.DisposeAsync();
             throw;
         }
     }
@@ -80,11 +103,13 @@ public sealed class Server : IAsyncDisposable
     {
         await _web.StopAsync();
         await _web.DisposeAsync();
+        if (_replicas is not null) await _replicas.DisposeAsync();
         await _stopping.CancelAsync();
         await _loops;
+        _heavy?.Dispose();
         Engine.Models.UnloadAll();
         await _stores.DisposeAsync();
-        await _lock.DisposeAsync();
+        if (_lock is not null) await _lock.DisposeAsync();
         _stopping.Dispose();
     }
 
@@ -99,6 +124,7 @@ public sealed class Server : IAsyncDisposable
             kestrel.AddServerHeader = false;
             kestrel.Limits.MaxRequestBodySize = settings.MaxBodyBytes;
         });
+        if (settings.IsReplica) builder.Services.AddSingleton<IHostLifetime, ReplicaLifetime>();
         builder.Logging.ClearProviders();
         builder.Logging.AddConsoleLog().AddFilter("Skiff", LogLevel.Information);
         // A port in use is reported once, in one line, by whoever started us.

@@ -1,6 +1,7 @@
 using System.Collections;
 using Microsoft.AspNetCore.Http;
 using Skiff.Aws;
+using Skiff.Routing;
 using Skiff.Serving;
 
 namespace Skiff.Serve;
@@ -27,6 +28,15 @@ public sealed record Settings
     public long PredictionCacheBytes { get; init; }
     public long MaxBodyBytes { get; init; }
 
+    /// <summary>Where the heavy tier's replicas are; null for none.</summary>
+    public string? Heavy { get; init; }
+
+    /// <summary>Processes that run the models behind this one; 0: this one does.</summary>
+    public int Replicas { get; init; }
+
+    /// <summary>Whether this process is such a one: another has the data folder, learns and shows.</summary>
+    public bool IsReplica { get; init; }
+
     /// <summary>Addresses to listen on, as ASP.NET has them, joined by semicolons.</summary>
     public string Urls { get; init; } = "http://127.0.0.1:8080";
 
@@ -34,7 +44,7 @@ public sealed record Settings
     /// <param name="listens">False for commands on the store, which are not bothered about addresses.</param>
     public static Settings Read(string data, string? urls, IDictionary environment, bool listens = true)
     {
-        var reader = new SettingsReader(environment, AwsStores.CacheSetting);
+        var reader = new SettingsReader(environment, AwsStores.CacheSetting, HeavyTier.Setting);
         var folder = Path.GetFullPath(data);
         var settings = new Settings
         {
@@ -48,10 +58,15 @@ public sealed record Settings
             ModelMemoryBytes = reader.ModelMemoryBytes,
             PredictionCacheBytes = reader.PredictionCacheBytes,
             MaxBodyBytes = reader.MaxBodyBytes,
+            Heavy = reader.Value(HeavyTier.Setting),
             Urls = urls ?? reader.Value("ASPNETCORE_URLS") ?? "http://127.0.0.1:8080",
         };
         return listens ? settings.CheckUrls() : settings;
     }
+
+    /// <param name="secrets">What calls of the tier are signed with.</param>
+    /// <exception cref="SettingException">It names no replicas.</exception>
+    public HeavyTier? OpenHeavy(IReadOnlyList<string> secrets) => SettingsReader.Heavy(Heavy, secrets);
 
     private Settings CheckUrls()
     {

@@ -4,6 +4,7 @@ using Skiff.Ensembles;
 using Skiff.Models;
 using Skiff.Personalization;
 using Skiff.Ranking;
+using Skiff.Routing;
 using Skiff.Store;
 
 namespace Skiff.Apps;
@@ -14,18 +15,19 @@ public sealed class App
     private readonly Dictionary<string, int> _labels;
     private readonly ModelStore _store;
     private readonly ConcurrentDictionary<int, Head> _earlierHeads = new();
+    private readonly bool _hasTier;
     private volatile bool _hasAnswered;
 
-    private App(string tenant, Manifest manifest, AppDocument document, Head? head, Cascade? cascade, Ensemble? ensemble, ModelStore store, TimeProvider time)
+    private App(string tenant, Manifest manifest, AppDocument document, Head? head, Cascade? cascade, Ensemble? ensemble, ModelStore store, bool hasTier, TimeProvider time)
     {
-        _store = store;
+        (_store, _hasTier) = (store, hasTier);
         Tenant = tenant;
         Version = manifest.Version;
         Document = document;
         Head = head;
         Cascade = cascade;
         Ensemble = ensemble;
-        Models = [.. Global(document).Concat(document.Head is null ? [] : [document.Head.Features]).Distinct()];
+        Models = [.. (document.Ensemble?.Members ?? document.Cascade.Where(stage => !RunsElsewhere(stage)).Select(stage => stage.Model)).Concat(document.Head is null ? [] : [document.Head.Features]).Distinct()];
         if (document.Rank is { } rank)
         {
             Space = rank.CreateSpace();
@@ -69,19 +71,23 @@ public sealed class App
     /// <summary>Whether it has an answer for those whom no model answers.</summary>
     public bool HasDefault => Document.Default is not { Label: null, Output: null };
 
-    /// <summary>Names of the models that its answers may need.</summary>
+    /// <summary>Names of the models that its answers may need here.</summary>
     public IReadOnlyList<string> Models { get; }
 
     /// <returns>The index of a label by its name, or -1.</returns>
     public int LabelIndex(string name) => _labels.GetValueOrDefault(name, -1);
 
+    /// <summary>Whether a stage of its cascade runs on the heavy tier.</summary>
+    public bool RunsElsewhere(StageDocument stage) => _hasTier && stage.Tier == Tier.Heavy;
+
     /// <summary>Reads a published app and makes it ready to run.</summary>
+    /// <param name="tier">Where its heavy stages run; null for here.</param>
     /// <exception cref="FormatException">The document is invalid or does not fit its models.</exception>
-    public static async Task<App> LoadAsync(string tenant, Manifest manifest, ModelStore store, ModelHost models, TimeProvider time, CancellationToken cancellation)
+    public static async Task<App> LoadAsync(string tenant, Manifest manifest, ModelStore store, ModelHost models, TimeProvider time, CancellationToken cancellation, HeavyTier? tier = null)
     {
         var (document, head, stages) = await ReadAsync(tenant, await store.ContentAsync(tenant, manifest, cancellation), store, cancellation);
-        return new App(tenant, manifest, document, head, stages.Count == 0 ? null : new Cascade(stages, document.Labels.Count, document.Objective, models, time),
-            document.Ensemble is null ? null : new Ensemble(document.Ensemble, document.Labels.Count, document.Objective, models, time), store, time);
+        return new App(tenant, manifest, document, head, stages.Count == 0 ? null : new Cascade(stages, document.Labels.Count, document.Objective, models, time, tier),
+            document.Ensemble is null ? null : new Ensemble(document.Ensemble, document.Labels.Count, document.Objective, models, time), store, tier is not null, time);
     }
 
     /// <summary>The head of those who began from a version of the prior that need not be live any more: what it forgets, it forgets towards that one.</summary>

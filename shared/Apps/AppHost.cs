@@ -1,12 +1,13 @@
 using System.Collections.Concurrent;
 using Microsoft.Extensions.Logging;
 using Skiff.Models;
+using Skiff.Routing;
 using Skiff.Store;
 
 namespace Skiff.Apps;
 
 /// <summary>The apps of this process: read when they are first asked for, and again when <c>live</c> has moved. A version that doesn't fit its models never replaces one that does.</summary>
-public sealed class AppHost(ModelStore store, ModelHost models, TimeSpan aliasInterval, TimeProvider time, ILogger<AppHost> log)
+public sealed class AppHost(ModelStore store, ModelHost models, TimeSpan aliasInterval, TimeProvider time, ILogger<AppHost> log, HeavyTier? tier = null)
 {
     private static readonly TimeSpan LongestSettling = TimeSpan.FromSeconds(2);
 
@@ -53,7 +54,7 @@ public sealed class AppHost(ModelStore store, ModelHost models, TimeSpan aliasIn
         if (manifest is null) throw RequestException.NotFound($"unknown app '{name}'; GET /apps lists the apps");
         try
         {
-            var app = await App.LoadAsync(tenant, manifest, store, models, time, cancellation);
+            var app = await App.LoadAsync(tenant, manifest, store, models, time, cancellation, tier);
             return _apps.GetOrAdd((tenant, name), _ => new Entry(app) { CheckedAt = time.GetTimestamp() }).App;
         }
         catch (FormatException e)
@@ -75,7 +76,7 @@ public sealed class AppHost(ModelStore store, ModelHost models, TimeSpan aliasIn
             if (manifest is not null && (manifest.Version != entry.App.Version || (prior is not null && prior.Version != entry.App.Head!.PriorVersion)))
             {
                 version = manifest.Version;
-                entry.App = await App.LoadAsync(tenant, manifest, store, models, time, CancellationToken.None);
+                entry.App = await App.LoadAsync(tenant, manifest, store, models, time, CancellationToken.None, tier);
                 log.LogInformation("app {App} of tenant {Tenant} is now version {Version}, its prior version {Prior}", name, tenant, version, entry.App.Head?.PriorVersion ?? 0);
             }
             entry.Failed = default;

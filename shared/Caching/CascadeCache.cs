@@ -74,7 +74,7 @@ public sealed class CascadeCache(PredictionCache cache, ModelHost models, CacheS
             if (models.LiveVersion(app.Tenant, stage.Model) != 0) continue;
             try
             {
-                await models.DescribeAsync(app.Tenant, stage.Model, null, cancellation);
+                await models.DescribeAsync(app.Tenant, stage.Model, null, cancellation, app.RunsElsewhere(stage));
             }
             catch (Exception e) when (e is RequestException or StoreException)
             {

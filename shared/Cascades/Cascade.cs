@@ -1,13 +1,15 @@
 using System.Numerics.Tensors;
 using Skiff.Batching;
 using Skiff.Models;
+using Skiff.Routing;
 using Tensor = Skiff.Models.Tensor;
 
 namespace Skiff.Cascades;
 
 /// <summary>A stage: a model, and the gate that lets its answers out. Without one the last stage answers all, and any other nothing: it computes what a later one continues from.</summary>
 /// <param name="From">What it takes; null for the app's input.</param>
-public sealed record Stage(string Model, Gate? Gate, StageOutput? From = null);
+/// <param name="Heavy">How the heavy tier is asked for it, where there is one; null for a model that runs here.</param>
+public sealed record Stage(string Model, Gate? Gate, StageOutput? From = null, TierModel? Heavy = null);
 
 /// <summary>An output of an earlier stage.</summary>
 public readonly record struct StageOutput(int Stage, string Name);
@@ -35,7 +37,8 @@ public readonly record struct StageRun(int Stage, int Version, int Rows, TimeSpa
 /// Runs cheap models first and hands on the rows they are not sure of (IDK cascades, Wang et al. 2017). Rows of one request leave at different stages.
 /// </summary>
 /// <param name="objective">Within which the app answers; a row may pass all stages, so each has its part.</param>
-public sealed class Cascade(IReadOnlyList<Stage> stages, int classes, TimeSpan objective, ModelHost models, TimeProvider time)
+/// <param name="tier">Where heavy stages run; null for here. When it is down or slow, what the stages before have said is the answer.</param>
+public sealed class Cascade(IReadOnlyList<Stage> stages, int classes, TimeSpan objective, ModelHost models, TimeProvider time, HeavyTier? tier = null)
 {
     private readonly TimeSpan _stageObjective = objective / stages.Count;
 
@@ -63,6 +66,14 @@ public sealed class Cascade(IReadOnlyList<Stage> stages, int classes, TimeSpan o
             {
                 try
                 {
+                    if (tier is not null && stages[stage].Heavy is { } heavy)
+                    {
+                        var answer = await tier.RunAsync(tenant, heavy, buffer, inputs.OfApp(open), terms, objective, cancellation);
+                        if (answer.Scores.Length != open.Length * classes) throw RequestException.Unavailable($"the heavy tier's version {answer.Version} of model '{heavy.Name}' gives {answer.Scores.Length} scores for {open.Length} rows of {classes} classes");
+                        runs.Add(new StageRun(stage, answer.Version, open.Length, answer.Duration));
+                        open = Decide(stage, answer.Scores, open, answers, terms.Pressure?.Lowers(pressure, stage) ?? 0);
+                        continue;
+                    }
                     using var lease = await models.AcquireAsync(tenant, stages[stage].Model, null, cancellation);
                     var run = await RunStageAsync(stage, lease, inputs, open, answers, terms, pressure, cancellation);
                     runs.Add(run.Ran);
@@ -70,7 +81,7 @@ public sealed class Cascade(IReadOnlyList<Stage> stages, int classes, TimeSpan o
                     open = run.Open;
                     continue;
                 }
-                catch (RequestException e) when (Reason(stage, e.Refusal) is { } reason)
+                catch (RequestException e) when (Reason(isFirst: stage == 0 && (tier is null || stages[stage].Heavy is null), e.Refusal) is { } reason)
                 {
                     cut = reason;
                 }
@@ -84,12 +95,13 @@ public sealed class Cascade(IReadOnlyList<Stage> stages, int classes, TimeSpan o
         return (answers, runs);
     }
 
-    /// <returns>Why the cascade ends before this stage, whose refusal is of this kind; null where the refusal is the answer.</returns>
-    private static string? Reason(int stage, Refusal refusal) => refusal switch
+    /// <param name="isFirst">Whether there is nothing else to answer with, and it is ourselves who refuse.</param>
+    /// <returns>Why the cascade ends before a stage whose refusal is of this kind; null where the refusal is the answer.</returns>
+    private static string? Reason(bool isFirst, Refusal refusal) => refusal switch
     {
         Refusal.DeadlineExceeded => "deadline",
         Refusal.Busy => "busy",
-        Refusal.Unavailable or Refusal.Invalid when stage > 0 => "unavailable",
+        Refusal.Unavailable or Refusal.Invalid when !isFirst => "unavailable",
         _ => null,
     };
 
@@ -101,17 +113,18 @@ public sealed class Cascade(IReadOnlyList<Stage> stages, int classes, TimeSpan o
         lease.RequireFit(input, -1);
         using var outputs = await RunModelAsync(lease, inputs.Buffer, input, terms, cancellation);
         var ran = new StageRun(stage, lease.Manifest.Version, rows.Length, outputs.RunTime);
-        var open = Decide(stage, lease, outputs, rows, answers, terms.Pressure?.Lowers(pressure, stage) ?? 0);
+        var scores = outputs.Floats(0);
+        // Said here and not before the run, because a model may leave the number of its classes open.
+        if (scores.Length != rows.Length * classes) throw lease.Misfit($"gives {scores.Length} scores for {rows.Length} rows of {classes} classes");
+        var open = Decide(stage, scores, rows, answers, terms.Pressure?.Lowers(pressure, stage) ?? 0);
         inputs.Keep(stage, lease, outputs, rows, open);
         return (open, ran);
     }
 
+    /// <param name="scores">K for each of the rows.</param>
     /// <param name="lowered">The gate, from 0 to 1.</param>
-    private int[] Decide(int stage, ModelLease lease, ModelOutputs outputs, int[] rows, StageAnswer[] answers, double lowered)
+    private int[] Decide(int stage, ReadOnlySpan<float> scores, int[] rows, StageAnswer[] answers, double lowered)
     {
-        var scores = outputs.Floats(0);
-        // Said here and not before the run, because a model may leave the number of its classes open.
-        if (scores.Length != rows.Length * classes) throw lease.Misfit($"gives {scores.Length} scores for {rows.Length} rows of {classes} classes");
         var isLast = stage == stages.Count - 1;
         var unsure = new List<int>(isLast ? 0 : rows.Length);
         for (var i = 0; i < rows.Length; i++)

@@ -1,5 +1,6 @@
 using Skiff.Apps;
 using Skiff.Models;
+using Skiff.Routing;
 using Skiff.Store;
 
 namespace Skiff.Cascades;
@@ -26,9 +27,14 @@ public sealed class StageChain(IReadOnlyList<Stage> stages)
     /// <exception cref="FormatException">No stage before it gives such an output, or the model takes another.</exception>
     public static IReadOnlyList<Stage> Resolve(AppDocument app, IReadOnlyList<Manifest> models)
     {
-        var stages = app.Cascade.Select((stage, i) => new Stage(stage.Model, stage.Gate, stage.From is null ? null : Find(app, models, i, stage.From))).ToArray();
-        for (var i = 0; i < stages.Length - 1; i++)
+        var stages = app.Cascade.Select((stage, i) => new Stage(
+            stage.Model, stage.Gate, stage.From is null ? null : Find(app, models, i, stage.From), stage.Tier == Tier.Heavy ? new TierModel(stage.Model, models[i].Inputs[0].Name, models[i].Outputs[0].Name) : null)).ToArray();
+        for (var i = 0; i < stages.Length; i++)
         {
+            // What a stage computed on the way to its answer stays where it ran.
+            AppDocument.Require(stages[i].From is not { } from || (stages[i].Heavy is null && stages[from.Stage].Heavy is null),
+                $"stage {i} of 'cascade' continues from another, and one of them has the tier \"heavy\": a heavy stage takes the app's input, and none continues from it");
+            if (i == stages.Length - 1) break;
             AppDocument.Require(stages[i].Gate is not null || stages.Any(later => later.From?.Stage == i),
                 $"stage {i} of 'cascade' has no 'gate' and no later stage continues from it: every stage but the last needs one, or it would be run for nothing");
         }

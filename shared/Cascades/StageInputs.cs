@@ -13,12 +13,15 @@ internal sealed class StageInputs(IReadOnlyList<Stage> stages, TensorBuffer buff
 
     public TensorBuffer Buffer => buffer;
 
+    /// <summary>Rows of the app's input.</summary>
+    public Tensor OfApp(int[] rows) => rows.Length == input.Shape[0] ? input : Cascade.Gather(buffer, input, rows);
+
     /// <param name="lease">Of the stage's model.</param>
     /// <param name="rows">Ascending.</param>
     /// <exception cref="RequestException">The version that is live no longer fits what it continues from.</exception>
     public Tensor Of(int stage, ModelLease lease, int[] rows)
     {
-        if (stages[stage].From is not { } from) return rows.Length == input.Shape[0] ? input : Cascade.Gather(buffer, input, rows);
+        if (stages[stage].From is not { } from) return OfApp(rows);
         if (_kept?.Find(kept => kept.Output == from) is not { } kept) throw lease.Misfit($"continues from '{from.Name}', which model '{stages[from.Stage].Model}' no longer gives");
         // What a new version computes may look the same and mean something else.
         if (kept.Network != StageChain.NetworkOf(lease.Manifest)) throw lease.Misfit($"continues from '{from.Name}' of model '{stages[from.Stage].Model}', whose live version is a part of another network");

@@ -17,6 +17,11 @@ public sealed record ModelHostOptions
     /// <summary>How long a version that failed to load is left alone before the next attempt.</summary>
     public TimeSpan RetryFailedAfter { get; init; } = TimeSpan.FromSeconds(5);
 
+    public ExecutionProvider Provider { get; init; } = ExecutionProvider.Cpu;
+
+    /// <summary>Rows of the runs that warm a model before it is used, besides one of a single row.</summary>
+    public IReadOnlyList<int> WarmRows { get; init; } = [];
+
     public ModelLimits Limits { get; init; } = ModelLimits.Default;
     public BatchingOptions Batching { get; init; } = new();
 }
@@ -107,10 +112,12 @@ public sealed class ModelHost(ModelStore store, ModelHostOptions options, TimePr
     public bool IsSettled(string tenant, string name) =>
         _models.TryGetValue((tenant, name), out var model) && (model.Unloaded || model.Live is { Batcher: not null } or { Error: not null });
 
+    /// <param name="isElsewhere">Whether it runs on another tier: then it isn't loaded here when its alias moves either.</param>
     /// <returns>A version's manifest without loading it; for null, of the version that answers now.</returns>
-    public async Task<Manifest> DescribeAsync(string tenant, string name, int? version, CancellationToken cancellation)
+    public async Task<Manifest> DescribeAsync(string tenant, string name, int? version, CancellationToken cancellation, bool isElsewhere = false)
     {
         var model = await FindAsync(tenant, name, cancellation);
+        if (isElsewhere) model.IsElsewhere = true;
         return (await VersionAsync(model, version, cancellation)).Manifest;
     }
 
@@ -285,10 +292,10 @@ public sealed class ModelHost(ModelStore store, ModelHostOptions options, TimePr
             MakeRoom(version, EstimateBytes(content.Length));
             try
             {
-                var session = ModelSession.Load(content, inspected);
+                var session = ModelSession.Load(content, inspected, options.Provider);
                 try
                 {
-                    session.Warm();
+                    session.Warm([.. options.WarmRows]);
                 }
                 catch
                 {
@@ -381,7 +388,8 @@ public sealed class ModelHost(ModelStore store, ModelHostOptions options, TimePr
                 return;
             }
             var next = model.Version(manifest);
-            await LoadOnceAsync(next, retryFailed);
+            // One that runs elsewhere is not loaded here for having moved.
+            if (!model.IsElsewhere || model.Live is { LastUsed: > 0 }) await LoadOnceAsync(next, retryFailed);
             var previous = Interlocked.Exchange(ref model.Live, next);
             model.SwapError = null;
             if (previous is not null && previous != next) Evict(previous);
@@ -423,6 +431,7 @@ public sealed class ModelHost(ModelStore store, ModelHostOptions options, TimePr
         public int Checking;
         public Task? Refresh; // begun by a request, and not yet waited for
         public volatile bool Unloaded;
+        public volatile bool IsElsewhere; // it runs on another tier: only its version is of interest
         public int? SwapVersion; // which version live names, loaded or not
         public volatile string? SwapError;
 

@@ -43,7 +43,7 @@ public sealed class ModelSession
 
     /// <summary>Loads a model from its bytes (never from a path) after <see cref="OnnxFile.Inspect"/> let it pass.</summary>
     /// <exception cref="ModelFailedException">The runtime refuses it.</exception>
-    public static ModelSession Load(byte[] model, OnnxFile inspected)
+    public static ModelSession Load(byte[] model, OnnxFile inspected, ExecutionProvider provider = ExecutionProvider.Cpu)
     {
         try
         {
@@ -56,6 +56,7 @@ public sealed class ModelSession
                 // What goes wrong is thrown; the runtime's own log would repeat it with values out of the inputs.
                 LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL,
             };
+            ExecutionProviders.Append(options, provider);
             return new ModelSession(new Session(model, options), [.. inspected.Inputs], [.. inspected.Outputs]);
         }
         catch (OnnxRuntimeException e)
@@ -111,9 +112,20 @@ public sealed class ModelSession
         }
     }
 
-    /// <summary>Runs the model once on zeros, each free dimension 1: what a first request would pay, paid before it comes.</summary>
+    /// <summary>Runs the model on zeros, each free dimension 1: what a first request would pay, paid before it comes.</summary>
+    /// <param name="rows">How many of them in a run, one run after the other: a provider prepares for each size that it meets. Models whose first dimensions aren't rows take one.</param>
     /// <exception cref="ModelFailedException">The model can't run.</exception>
-    public void Warm()
+    public void Warm(params ReadOnlySpan<int> rows)
+    {
+        WarmOne(1);
+        if (!Inputs.All(input => input.Type != DataType.Bytes && input.Shape is [-1, ..])) return;
+        foreach (var count in rows)
+        {
+            if (count > 1) WarmOne(count);
+        }
+    }
+
+    private void WarmOne(int rows)
     {
         var buffer = new TensorBuffer();
         var inputs = new Tensor[Inputs.Count];
@@ -121,6 +133,7 @@ public sealed class ModelSession
         {
             var spec = Inputs[i];
             var tensor = new Tensor { Name = spec.Name, Type = spec.Type, Shape = [.. spec.Shape.Select(dimension => Math.Max(dimension, 1))] };
+            if (rows > 1) tensor.Shape[0] = rows;
             // An empty string is its length, four zero bytes, so zeros serve for every type.
             var size = spec.Type == DataType.Bytes ? sizeof(uint) : spec.Type.Size();
             var bytes = Shapes.Count(tensor.Shape) * size;

@@ -10,8 +10,16 @@ internal sealed class Circuit(RouterOptions options)
     private int _pauses;
     private long _openUntil; // 0 when closed
     private int _onTrial;
+    private bool _isSlow;
 
     public bool IsOpen => Volatile.Read(ref _openUntil) != 0;
+
+    /// <summary>Whether it was opened since answers were late, though they came.</summary>
+    public bool IsSlow
+    {
+        get => Volatile.Read(ref _isSlow);
+        set => Volatile.Write(ref _isSlow, value);
+    }
 
     /// <summary>Whether <see cref="TryEnter"/> would let a request through.</summary>
     public bool Admits(long now)
@@ -34,9 +42,10 @@ internal sealed class Circuit(RouterOptions options)
     }
 
     /// <param name="isDecisive">Nobody listens there: no need to count.</param>
+    /// <param name="isSlow">It is late, and may yet answer.</param>
     /// <param name="frequency">Ticks a second.</param>
     /// <returns>Whether this opened the circuit.</returns>
-    public bool Failed(long now, long frequency, bool isDecisive)
+    public bool Failed(long now, long frequency, bool isDecisive, bool isSlow)
     {
         var failures = Interlocked.Increment(ref _failures);
         var until = Volatile.Read(ref _openUntil);
@@ -44,6 +53,7 @@ internal sealed class Circuit(RouterOptions options)
         if (until != 0 && now < until) return false;
         if (until == 0 && !isDecisive && failures < options.Failures) return false;
         var pause = Math.Min(options.LongestPause.TotalSeconds, options.Pause.TotalSeconds * Math.Pow(2, Math.Min(Interlocked.Increment(ref _pauses) - 1, 30)));
+        IsSlow = isSlow;
         var opened = Interlocked.CompareExchange(ref _openUntil, Math.Max(1, now + (long)(pause * frequency)), until) == until && until == 0;
         Volatile.Write(ref _onTrial, 0);
         return opened;

@@ -1,5 +1,7 @@
 using System.Globalization;
 using System.Net;
+using System.Runtime.ExceptionServices;
+using Microsoft.AspNetCore.Http;
 
 namespace Skiff.Routing;
 
@@ -69,15 +71,25 @@ public sealed class ReplicaClient(Router router, HttpMessageInvoker http, Caller
     /// <summary>Milliseconds that are left: clocks differ, spans don't.</summary>
     public const string DeadlineHeader = "Skiff-Deadline-Ms";
 
+    /// <summary>What a caller has left, by that header; null for as long as it takes.</summary>
+    /// <exception cref="RequestException">It is no number of milliseconds.</exception>
+    public static TimeSpan? TimeLeft(HttpRequest request)
+    {
+        if (!request.Headers.TryGetValue(DeadlineHeader, out var value)) return null;
+        if (value.Count == 1 && int.TryParse(value[0], NumberStyles.None, CultureInfo.InvariantCulture, out var milliseconds)) return TimeSpan.FromMilliseconds(milliseconds);
+        throw RequestException.Invalid($"{DeadlineHeader} is '{value}'; it takes a whole number of milliseconds");
+    }
+
     /// <summary>A handler that passes things on: no redirects, cookies, proxies, decompression or headers of its own.</summary>
-    public static SocketsHttpHandler Handler() => new()
+    /// <param name="connects">Within which a replica that is there takes a connection.</param>
+    public static SocketsHttpHandler Handler(TimeSpan connects) => new()
     {
         AllowAutoRedirect = false,
         UseCookies = false,
         UseProxy = false,
         AutomaticDecompression = DecompressionMethods.None,
         ActivityHeadersPropagator = null,
-        ConnectTimeout = TimeSpan.FromSeconds(1),
+        ConnectTimeout = connects,
         PooledConnectionLifetime = TimeSpan.FromMinutes(5),
     };
 
@@ -91,6 +103,7 @@ public sealed class ReplicaClient(Router router, HttpMessageInvoker http, Caller
         var running = new List<Attempt>(2);
         Attempt? refused = null;
         var maySendAgain = request.IsSafe && request.Stream is null;
+        var mayHedge = maySendAgain;
         var (attempts, last) = (0, (Replica?)null);
         try
         {
@@ -103,11 +116,11 @@ public sealed class ReplicaClient(Router router, HttpMessageInvoker http, Caller
                     last = Start(request, lease, began, running, ends.Token);
                     attempts++;
                 }
-                var done = await FirstAsync(request, running, maySendAgain && attempts < router.Options.Attempts, ends.Token);
+                var done = await FirstAsync(request, running, mayHedge, ends.Token);
                 if (done is null)
                 {
                     // Late. Who is asked besides must be another.
-                    attempts = router.Options.Attempts;
+                    mayHedge = false;
                     if (router.TryTake(request.Key, request.Model, last, out var hedge))
                     {
                         if (router.Budget.TrySpend()) Start(request, hedge, began, running, ends.Token);
@@ -125,6 +138,7 @@ public sealed class ReplicaClient(Router router, HttpMessageInvoker http, Caller
                 }
                 if (done.Response is not null && refused is null) refused = done;
                 else done.Close(done.Outcome);
+                if (done.Fault is { } fault) ExceptionDispatchInfo.Throw(fault);
                 if (running.Count > 0) continue;
                 var again = maySendAgain || (done.Outcome == Outcome.Unreachable && request.Stream is null);
                 if (!again || attempts >= router.Options.Attempts || !router.Budget.TrySpend()) break;
@@ -183,6 +197,11 @@ public sealed class ReplicaClient(Router router, HttpMessageInvoker http, Caller
             attempt.Response = response;
             attempt.Outcome = response.StatusCode is HttpStatusCode.ServiceUnavailable or HttpStatusCode.TooManyRequests ? Outcome.Refused : Outcome.Answered;
         }
+        catch (HttpRequestException e) when (e.InnerException is BadHttpRequestException tooMuch)
+        {
+            // What the caller streams is not what we take: nothing against the replica.
+            (attempt.Outcome, attempt.Fault) = (Outcome.Abandoned, tooMuch);
+        }
         catch (Exception e) when (e is HttpRequestException or IOException or OperationCanceledException)
         {
             attempt.Outcome = e is HttpRequestException { HttpRequestError: HttpRequestError.ConnectionError or HttpRequestError.NameResolutionError } ? Outcome.Unreachable : Outcome.Failed;
@@ -220,6 +239,9 @@ public sealed class ReplicaClient(Router router, HttpMessageInvoker http, Caller
         public Task Task { get; set; } = Task.CompletedTask;
         public Outcome Outcome { get; set; }
         public HttpResponseMessage? Response { get; set; }
+
+        /// <summary>What the caller did wrong, where it only showed on the way.</summary>
+        public BadHttpRequestException? Fault { get; set; }
 
         /// <summary>Nobody wants its answer.</summary>
         public void Close(Outcome outcome)

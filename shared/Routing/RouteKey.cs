@@ -15,6 +15,9 @@ public static class RouteKey
 
     public static ulong OfModel(string tenant, string model) => Of(tenant, model);
 
+    /// <summary>Of what is asked: the same again comes to the same place, where the answer may be kept.</summary>
+    public static ulong OfContent(ReadOnlySpan<byte> content) => Finish(AddAll(Multiplier, content));
+
     /// <summary>The end of a hash: every bit of the result depends on every bit of <paramref name="z"/> (Steele, Lea, Flood 2014).</summary>
     internal static ulong Mix(ulong z)
     {
@@ -29,14 +32,22 @@ public static class RouteKey
         var hash = Multiplier;
         foreach (var part in parts)
         {
-            hash = Add(hash, (ulong)part.Length);
-            var rest = MemoryMarshal.AsBytes(part.AsSpan());
-            for (; rest.Length >= sizeof(ulong); rest = rest[sizeof(ulong)..]) hash = Add(hash, System.Buffers.Binary.BinaryPrimitives.ReadUInt64LittleEndian(rest));
-            if (rest.IsEmpty) continue;
-            var last = 0UL;
-            for (var i = rest.Length; i-- > 0;) last = last << 8 | rest[i];
-            hash = Add(hash, last);
+            hash = AddAll(Add(hash, (ulong)part.Length), MemoryMarshal.AsBytes(part.AsSpan()));
         }
+        return Finish(hash);
+    }
+
+    private static ulong AddAll(ulong hash, ReadOnlySpan<byte> rest)
+    {
+        for (; rest.Length >= sizeof(ulong); rest = rest[sizeof(ulong)..]) hash = Add(hash, System.Buffers.Binary.BinaryPrimitives.ReadUInt64LittleEndian(rest));
+        if (rest.IsEmpty) return hash;
+        var last = 0UL;
+        for (var i = rest.Length; i-- > 0;) last = last << 8 | rest[i];
+        return Add(hash, last);
+    }
+
+    private static ulong Finish(ulong hash)
+    {
         hash = Mix(hash);
         return hash == 0 ? 1 : hash;
     }

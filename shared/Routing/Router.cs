@@ -84,20 +84,30 @@ public sealed class Router
             }
             if (warms) chosen.EndWarming();
         }
+        if (_options.AsksLateOnes && LeastLoaded(set.Replicas, besides, now, slowToo: true) is { } anyhow)
+        {
+            Begin(set, anyhow);
+            lease = new Lease(this, anyhow, model, now, warms: false);
+            return true;
+        }
         lease = default;
         return false;
     }
 
     /// <summary>How long to wait for an answer before another replica is asked too; null while too little is known, or never.</summary>
-    internal TimeSpan? HedgeDelay(ulong model) => _options.HedgeQuantile < 1 && _latencies[model % Estimators].Microseconds is { } late
-        ? TimeSpan.FromTicks(Math.Max(late * TimeSpan.TicksPerMicrosecond, _options.ShortestHedge.Ticks))
-        : null;
+    internal TimeSpan? HedgeDelay(ulong model) => _options.HedgeQuantile >= 1 ? null
+        : _latencies[model % Estimators].Microseconds is { } late ? TimeSpan.FromTicks(Math.Max(late * TimeSpan.TicksPerMicrosecond, _options.ShortestHedge.Ticks))
+        : _options.FirstHedge;
 
-    /// <summary>What an active probe of a long-lived host found; counts as a request's end does.</summary>
-    public void Probed(Replica replica, bool isWell)
+    /// <summary>
+    /// What an active probe of a long-lived host found. One that is well doesn't bring a replica back that requests have found slow, since a probe is easier to answer: their own trials do.
+    /// </summary>
+    /// <param name="isDecisive">Of one that isn't well: nobody listens there, or it says that it is leaving. Otherwise it counts as a request's failure.</param>
+    public void Probed(Replica replica, bool isWell, bool isDecisive = true)
     {
-        if (isWell) Succeeded(replica);
-        else Failed(replica, isDecisive: true);
+        if (isWell && (!replica.IsOut || !replica.Circuit.IsSlow)) Succeeded(replica);
+        else if (!isWell && replica.IsOut) replica.Circuit.IsSlow = false; // it isn't late, it's gone
+        else if (!isWell) Failed(replica, isDecisive);
     }
 
     internal void Ended(in Lease lease, Outcome outcome)
@@ -112,7 +122,7 @@ public sealed class Router
                 _latencies[lease.Model % Estimators].Add((long)_time.GetElapsedTime(lease.Began).TotalMicroseconds);
                 break;
             case Outcome.Late:
-                Failed(lease.Replica, isDecisive: false);
+                Failed(lease.Replica, isDecisive: false, isSlow: true);
                 // Otherwise the quantile would be that of the fast ones, and ever more would be late.
                 _latencies[lease.Model % Estimators].Add((long)_time.GetElapsedTime(lease.Began).TotalMicroseconds);
                 break;
@@ -132,9 +142,9 @@ public sealed class Router
         if (replica.Circuit.Succeeded()) Interlocked.Decrement(ref _out);
     }
 
-    private void Failed(Replica replica, bool isDecisive)
+    private void Failed(Replica replica, bool isDecisive, bool isSlow = false)
     {
-        if (replica.Circuit.Failed(_time.GetTimestamp(), _time.TimestampFrequency, isDecisive)) Interlocked.Increment(ref _out);
+        if (replica.Circuit.Failed(_time.GetTimestamp(), _time.TimestampFrequency, isDecisive, isSlow)) Interlocked.Increment(ref _out);
     }
 
     /// <returns>Whose slot it is among those that may take more, and the best of these that has the model: the same, another, or none.</returns>
@@ -182,12 +192,12 @@ public sealed class Router
         return (chosen ?? spare ?? LeastLoaded(set.Replicas, besides, now), null);
     }
 
-    private static Replica? LeastLoaded(ReadOnlySpan<Replica> replicas, Replica? besides, long now)
+    private static Replica? LeastLoaded(ReadOnlySpan<Replica> replicas, Replica? besides, long now, bool slowToo = false)
     {
         Replica? least = null;
         foreach (var replica in replicas)
         {
-            if (replica != besides && replica.Circuit.Admits(now) && (least is null || (replica.InFlight, replica.Assigned).CompareTo((least.InFlight, least.Assigned)) < 0)) least = replica;
+            if (replica != besides && (replica.Circuit.Admits(now) || (slowToo && replica.Circuit.IsSlow)) && (least is null || (replica.InFlight, replica.Assigned).CompareTo((least.InFlight, least.Assigned)) < 0)) least = replica;
         }
         return least;
     }

@@ -18,6 +18,9 @@ public sealed record RouterOptions
     /// <summary>For how long what a replica said of its load counts.</summary>
     public TimeSpan ReportAge { get; init; } = TimeSpan.FromSeconds(2);
 
+    /// <summary>Whether one that is left out for being late is asked all the same where there is no other.</summary>
+    public bool AsksLateOnes { get; init; }
+
     /// <summary>Failures in a row that open a circuit; one that shows nobody listens opens it at once.</summary>
     public int Failures { get; init; } = 3;
 
@@ -32,7 +35,7 @@ public sealed record RouterOptions
     /// <summary>Second attempts that are saved up at most, and had at the start.</summary>
     public int RetryReserve { get; init; } = 10;
 
-    /// <summary>Attempts a request, the first one counted.</summary>
+    /// <summary>Attempts a request, the first one counted, and not the one that is made since another is late.</summary>
     public int Attempts { get; init; } = 3;
 
     /// <summary>A request that takes longer than this share of the others is late, and is asked of another replica too. 1 for never.</summary>
@@ -40,6 +43,9 @@ public sealed record RouterOptions
 
     /// <summary>Never sooner.</summary>
     public TimeSpan ShortestHedge { get; init; } = TimeSpan.FromMilliseconds(2);
+
+    /// <summary>What is late while too little is known of the others; null for nothing.</summary>
+    public TimeSpan? FirstHedge { get; init; }
 
     /// <exception cref="ArgumentException">One is out of its range.</exception>
     public RouterOptions Validate()

@@ -50,7 +50,7 @@ public sealed class AppEndpoints(Gateway gateway, AppHost apps, Predictor predic
             : await predictor.PredictAsync(
                 new PredictRequest
                 {
-                    App = app, Buffer = exchange.Infer.Buffer, Input = asked.Input, User = asked.User, Context = asked.Context, DeadlineMs = asked.DeadlineMs, Priority = asked.Priority, Arrived = arrived,
+                    App = app, Buffer = exchange.Infer.Buffer, Input = asked.Input, User = asked.User, Context = asked.Context, DeadlineMs = Deadline.Nearest(asked.DeadlineMs, http.Request), Priority = asked.Priority, Arrived = arrived,
                 },
                 http.RequestAborted);
 

@@ -1,3 +1,6 @@
+using Microsoft.AspNetCore.Http;
+using Skiff.Routing;
+
 namespace Skiff.Serving;
 
 /// <summary>
@@ -15,6 +18,23 @@ internal static class Deadline
         var nearest = objective is { } span ? After(arrived, span.TotalSeconds, time) : long.MaxValue;
         if (milliseconds is { } ms) nearest = Math.Min(nearest, After(arrived, ms / 1e3, time));
         return microseconds > 0 ? Math.Min(nearest, After(arrived, microseconds / 1e6, time)) : nearest;
+    }
+
+    /// <summary>The nearer of what a body says and what whoever passed the request on has left, which it says in a header.</summary>
+    /// <param name="milliseconds"><c>deadline_ms</c>; null for none.</param>
+    public static double? Nearest(double? milliseconds, HttpRequest request)
+    {
+        var left = ReplicaClient.TimeLeft(request)?.TotalMilliseconds;
+        return milliseconds is { } own && left is { } others ? Math.Min(own, others) : milliseconds ?? left;
+    }
+
+    /// <param name="microseconds"><c>timeout</c>; 0 for none.</param>
+    public static long Nearest(long microseconds, HttpRequest request)
+    {
+        // 0 means none: who has nothing left says the least that is something.
+        if (ReplicaClient.TimeLeft(request) is not { } left) return microseconds;
+        var others = Math.Max(1, (long)left.TotalMicroseconds);
+        return microseconds > 0 ? Math.Min(microseconds, others) : others;
     }
 
     private static long After(long start, double seconds, TimeProvider time)

@@ -10,6 +10,7 @@ using Skiff.Models;
 using Skiff.Monitoring;
 using Skiff.Personalization;
 using Skiff.Ranking;
+using Skiff.Routing;
 using Skiff.Store;
 
 namespace Skiff.Serving;
@@ -35,6 +36,9 @@ public sealed record EngineParts
     /// </summary>
     public bool IsFunction { get; init; }
 
+    /// <summary>Where the heavy stages of cascades run; null for here. The host's to dispose of.</summary>
+    public HeavyTier? Heavy { get; init; }
+
     public PredictorOptions Predictor { get; init; } = new();
     public TimeProvider Time { get; init; } = TimeProvider.System;
     public required ILoggerFactory Logging { get; init; }
@@ -59,22 +63,27 @@ public sealed class Engine
     private readonly TimeSpan _aliasInterval;
     private readonly FeedbackLog _feedbackLog;
     private readonly ApiKeys _keys;
+    private readonly HeavyTier? _heavy;
+    private readonly PendingFeedback _pending;
+    private readonly TimeSpan _readYourWritesWait;
 
     public Engine(EngineParts parts)
     {
         _time = parts.Time;
         _log = parts.Logging.CreateLogger<Engine>();
         _aliasInterval = parts.Models.AliasInterval;
+        _heavy = parts.Heavy;
         _gateway = new Gateway(parts.Keys, parts.Logging.CreateLogger<Gateway>());
 
         Store = new ModelStore(parts.Objects, _time);
         Models = new ModelHost(Store, parts.Models, _time, parts.Logging.CreateLogger<ModelHost>());
-        Apps = new AppHost(Store, Models, _aliasInterval, _time, parts.Logging.CreateLogger<AppHost>());
+        Apps = new AppHost(Store, Models, _aliasInterval, _time, parts.Logging.CreateLogger<AppHost>(), parts.Heavy);
 
         _feedbackLog = new FeedbackLog(parts.Objects, parts.State, _time);
         _keys = parts.Keys;
 
-        var pending = new PendingFeedback();
+        var pending = _pending = new PendingFeedback();
+        _readYourWritesWait = parts.Predictor.ReadYourWritesWait;
         var feedback = new FeedbackStatistics();
         var seal = new DecisionSeal(parts.Secrets, _time);
         var cacheStatistics = new CacheStatistics();
@@ -103,6 +112,12 @@ public sealed class Engine
     public FeedbackLearner Learner { get; }
     public FeedbackWorker Worker { get; }
 
+    /// <summary>Waits, for as long as a prediction here would, until a user's feedback that was accepted here has been learnt: for predictions that are made elsewhere.</summary>
+    public ValueTask ReadYourWritesAsync(UserKey user, CancellationToken cancellation) => _pending.WaitAsync(user, _readYourWritesWait, _time, cancellation);
+
+    /// <summary>What <c>/metrics</c> says to a tenant.</summary>
+    public string WriteMetrics(string tenant) => _metrics.Write(tenant) + (_heavy is null ? "" : ForwardingMetrics.Write(_heavy.Router));
+
     /// <summary>Every route, and the JSON errors for what has none.</summary>
     public void Map(WebApplication app)
     {
@@ -116,8 +131,8 @@ public sealed class Engine
         app.MapGet("/healthz", _gateway.Open(http => http.Response.WriteAsync("ok\n", http.RequestAborted)));
         app.MapGet("/metrics", _gateway.For(Scopes.Predict, (http, caller) =>
         {
-            http.Response.ContentType = "text/plain; version=0.0.4; charset=utf-8";
-            return http.Response.WriteAsync(_metrics.Write(caller.Tenant), http.RequestAborted);
+            http.Response.ContentType = Metrics.ContentType;
+            return http.Response.WriteAsync(WriteMetrics(caller.Tenant), http.RequestAborted);
         }));
     }
 
@@ -222,8 +237,10 @@ public sealed class Engine
         }
     }
 
-    /// <summary>For long-lived hosts: notices moved aliases without waiting for a request, until cancelled.</summary>
-    public async Task WatchAsync(CancellationToken cancellation)
+    /// <summary>For long-lived hosts: notices moved aliases without waiting for a request, and how the heavy tier is, until cancelled.</summary>
+    public Task WatchAsync(CancellationToken cancellation) => Task.WhenAll(WatchAliasesAsync(cancellation), _heavy?.WatchAsync(cancellation) ?? Task.CompletedTask);
+
+    private async Task WatchAliasesAsync(CancellationToken cancellation)
     {
         using var timer = new PeriodicTimer(_aliasInterval, _time);
         try

@@ -11,7 +11,8 @@ namespace Skiff.Serving;
 /// What stands before every handler: the caller is found by key, and whatever goes wrong becomes one JSON error, <c>{"error":"…"}</c>: the caller's mistakes with their reason,
 /// our own without a trace of how we are built.
 /// </summary>
-public sealed class Gateway(ApiKeys keys, ILogger<Gateway> log)
+/// <param name="trustsCallers">Whether something before it says who is one of us (<see cref="TrustedCaller"/>).</param>
+public sealed class Gateway(ApiKeys keys, ILogger<Gateway> log, bool trustsCallers = false)
 {
     public const string Json = "application/json";
 
@@ -20,8 +21,7 @@ public sealed class Gateway(ApiKeys keys, ILogger<Gateway> log)
     {
         try
         {
-            RefuseForeignPages(http.Request);
-            await handler(http, keys.Authorize(KeyOf(http.Request), scope));
+            await handler(http, Find(http, scope));
         }
         catch (Exception e)
         {
@@ -34,14 +34,20 @@ public sealed class Gateway(ApiKeys keys, ILogger<Gateway> log)
     {
         try
         {
-            RefuseForeignPages(http.Request);
-            await handler(http, keys.Authorize(KeyOf(http.Request), scope));
+            await handler(http, Find(http, scope));
         }
         catch (Exception e)
         {
             await FailAsync(http, e);
         }
     };
+
+    private Caller Find(HttpContext http, Scopes scope)
+    {
+        if (trustsCallers && http.Features.Get<TrustedCaller>() is { } trusted && trusted.Caller.Scopes.HasFlag(scope)) return trusted.Caller;
+        RefuseForeignPages(http.Request);
+        return keys.Authorize(KeyOf(http.Request), scope);
+    }
 
     /// <summary>A handler for everybody, key or not.</summary>
     public RequestDelegate Open(Func<HttpContext, Task> handler) => async http =>

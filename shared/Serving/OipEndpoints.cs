@@ -12,7 +12,7 @@ using Skiff.Store;
 namespace Skiff.Serving;
 
 /// <summary>The Open Inference Protocol over REST: each route decodes, calls the engine and encodes.</summary>
-public sealed class OipEndpoints(Gateway gateway, ModelHost models, bool hasRepositoryControl, TimeProvider time)
+public sealed class OipEndpoints(Gateway gateway, ModelHost models, bool hasRepositoryControl, TimeProvider time, ExecutionProvider provider = ExecutionProvider.Cpu)
 {
     private const string HeaderLength = "Inference-Header-Content-Length";
 
@@ -46,6 +46,7 @@ public sealed class OipEndpoints(Gateway gateway, ModelHost models, bool hasRepo
         (request.Model, request.Version) = Target(http);
         await exchange.ReadBodyAsync(http.Request, http.RequestAborted);
         OipRequestReader.Read(exchange.Body, HeaderLengthOf(http.Request), request);
+        request.TimeoutMicroseconds = Deadline.Nearest(request.TimeoutMicroseconds, http.Request);
         var decoded = time.GetTimestamp();
 
         using var result = await _inference.InferAsync(caller.Tenant, request, arrived, http.RequestAborted);
@@ -148,7 +149,7 @@ public sealed class OipEndpoints(Gateway gateway, ModelHost models, bool hasRepo
             WriteConfigTensors(json, "output", manifest.Outputs);
             json.WriteStartArray("instance_group"u8);
             json.WriteStartObject();
-            json.WriteString("kind"u8, "KIND_CPU");
+            json.WriteString("kind"u8, provider == ExecutionProvider.Cuda ? "KIND_GPU" : "KIND_CPU");
             json.WriteNumber("count"u8, 1);
             json.WriteEndObject();
             json.WriteEndArray();
@@ -297,7 +298,7 @@ public sealed class OipEndpoints(Gateway gateway, ModelHost models, bool hasRepo
     {
         if (!hasRepositoryControl)
         {
-            throw new RequestException(Refusal.Unsupported, "on functions nobody loads or unloads: each instance loads a model when it is asked for, and the least recently used makes room");
+            throw new RequestException(Refusal.Unsupported, "nobody loads or unloads where there are several instances: each loads a model when it is asked for, and the least recently used makes room");
         }
     }
 

@@ -1,5 +1,6 @@
 using System.Collections;
 using System.Globalization;
+using Skiff.Routing;
 
 namespace Skiff.Serving;
 
@@ -104,6 +105,21 @@ public sealed class SettingsReader
             if (value.StartsWith(start, StringComparison.Ordinal) && value.Length > start.Length) return new StoreAddress(name, scheme, value[(scheme.Length + 3)..]);
         }
         throw new SettingException($"{name} is '{value}': it takes {takes}");
+    }
+
+    /// <summary>The heavy tier that a value of <c>SKIFF_HEAVY</c> names; null for none.</summary>
+    /// <param name="secrets">What calls are signed with.</param>
+    /// <exception cref="SettingException">It names no replicas.</exception>
+    public static HeavyTier? Heavy(string? value, IReadOnlyList<string> secrets)
+    {
+        try
+        {
+            return HeavyTier.Open(value, secrets, TimeProvider.System);
+        }
+        catch (FormatException e)
+        {
+            throw new SettingException($"{HeavyTier.Setting}: {e.Message}");
+        }
     }
 
     /// <returns>Names joined by commas; none where the variable is missing.</returns>

@@ -43,21 +43,35 @@ public sealed partial class SkiffProcess : IAsyncDisposable
 
     public string Output => Text(_output);
 
+    public int Id => _process.Id;
+
     /// <summary>Runs a command to its end.</summary>
     public static Task<CommandResult> RunAsync(params string[] arguments) => RunAsync([], arguments);
 
     public static async Task<CommandResult> RunAsync((string Name, string Value)[] environment, params string[] arguments)
     {
-        await using var process = Start(environment, arguments);
+        await using var process = Start("skiff", environment, arguments);
         return await process.WaitAsync();
     }
+
+    /// <summary>Runs <c>skiff-heavy</c> to its end, which comes where it refuses to start.</summary>
+    public static async Task<CommandResult> RunHeavyAsync((string Name, string Value)[] environment, params string[] arguments)
+    {
+        await using var process = Start("skiff-heavy", environment, arguments);
+        return await process.WaitAsync();
+    }
+
+    /// <summary>Starts a replica of the heavy tier on a free port and waits until it listens.</summary>
+    public static Task<SkiffProcess> HeavyAsync(params (string Name, string Value)[] environment) => ListenAsync(Start("skiff-heavy", environment, ["--urls", "http://127.0.0.1:0"]));
 
     /// <summary>Starts a server on a free port and waits until it listens.</summary>
     public static Task<SkiffProcess> ServeAsync(string data, params string[] arguments) => ServeAsync([], data, arguments);
 
-    public static async Task<SkiffProcess> ServeAsync((string Name, string Value)[] environment, string data, params string[] arguments)
+    public static Task<SkiffProcess> ServeAsync((string Name, string Value)[] environment, string data, params string[] arguments) =>
+        ListenAsync(Start("skiff", environment, ["serve", "--data", data, "--urls", "http://127.0.0.1:0", .. arguments]));
+
+    private static async Task<SkiffProcess> ListenAsync(SkiffProcess process)
     {
-        var process = Start(environment, ["serve", "--data", data, "--urls", "http://127.0.0.1:0", .. arguments]);
         var ended = process.WaitAsync();
         if (await Task.WhenAny(process._address.Task, ended) != ended) return process;
         var result = await ended;
@@ -100,10 +114,10 @@ public sealed partial class SkiffProcess : IAsyncDisposable
         _process.Dispose();
     }
 
-    private static SkiffProcess Start((string Name, string Value)[] environment, string[] arguments)
+    private static SkiffProcess Start(string program, (string Name, string Value)[] environment, string[] arguments)
     {
         var dotnet = Environment.GetEnvironmentVariable("DOTNET_HOST_PATH") is { Length: > 0 } path ? path : "dotnet";
-        string[] command = [dotnet, Path.Combine(AppContext.BaseDirectory, "skiff.dll"), .. arguments];
+        string[] command = [dotnet, Path.Combine(AppContext.BaseDirectory, program + ".dll"), .. arguments];
         if (IgnoresInterrupts()) command = ["env", "--default-signal=INT", .. command];
         var start = new ProcessStartInfo(command[0], command[1..]) { RedirectStandardOutput = true, RedirectStandardError = true };
         foreach (var name in start.Environment.Keys.Where(name => name.StartsWith("SKIFF_", StringComparison.Ordinal) || name.StartsWith("ASPNETCORE_", StringComparison.Ordinal)).ToList())
@@ -138,9 +152,12 @@ public sealed partial class SkiffProcess : IAsyncDisposable
         lock (text) return text.ToString();
     }
 
-    private void Signal(int signal)
+    private void Signal(int signal) => Signal(_process.Id, signal);
+
+    /// <summary>Signals another process.</summary>
+    public static void Signal(int process, int signal)
     {
-        if (Kill(_process.Id, signal) != 0) throw new InvalidOperationException($"signal {signal} could not be sent");
+        if (Kill(process, signal) != 0) throw new InvalidOperationException($"signal {signal} could not be sent");
     }
 
     [LibraryImport("libc", EntryPoint = "kill", SetLastError = true)]

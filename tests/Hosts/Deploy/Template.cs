@@ -10,9 +10,9 @@ internal sealed class Template
 
     private Template(YamlMappingNode root) => _root = root;
 
-    public static Template Read()
+    public static Template Read(string path = "template.yaml")
     {
-        using var reader = File.OpenText(Path.Combine(Repository.Root, "template.yaml"));
+        using var reader = File.OpenText(Path.Combine(Repository.Root, path));
         var stream = new YamlStream();
         stream.Load(reader);
         return new Template((YamlMappingNode)stream.Documents[0].RootNode);

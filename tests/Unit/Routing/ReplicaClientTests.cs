@@ -167,7 +167,7 @@ public sealed class ReplicaClientTests : IDisposable
         using var answer = new MemoryStream();
         context.Response.Body = answer;
 
-        await forwarder.ForwardAsync(context, 5, RouteKey.OfModel("t", "m"), isSafe: true, TimeSpan.FromSeconds(3));
+        await forwarder.ForwardAsync(context, _ => ValueTask.FromResult(5UL), RouteKey.OfModel("t", "m"), isSafe: true, TimeSpan.FromSeconds(3));
 
         Assert.Equal(tensor, arrived);
         Assert.Equal(tensor, answer.ToArray());

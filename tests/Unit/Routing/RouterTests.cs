@@ -156,6 +156,32 @@ public sealed class RouterTests
     }
 
     [Fact]
+    public void LateReplica_IsLeftOut_ButAskedWhereThereIsNoOther_AndNoProbeBringsItBack()
+    {
+        var router = Some(2, new RouterOptions { AsksLateOnes = true });
+        var (late, gone) = (router.Replicas.Replicas[0], router.Replicas.Replicas[1]);
+        router.Probed(gone, isWell: false);
+        for (var i = 0; i < router.Options.Failures; i++)
+        {
+            Assert.True(router.TryTake(1, 0, null, out var lease));
+            Assert.Equal(late, lease.Replica);
+            lease.End(Outcome.Late);
+        }
+        Assert.True(late.IsOut);
+        Assert.True(router.TryTake(1, 0, null, out var anyhow));
+        Assert.Equal(late, anyhow.Replica);
+        anyhow.End(Outcome.Abandoned);
+        Assert.False(router.TryTake(1, 0, late, out _));
+
+        router.Probed(late, isWell: true);
+        Assert.True(late.IsOut);
+        router.Probed(late, isWell: false, isDecisive: false);
+        Assert.False(router.TryTake(1, 0, null, out _));
+        router.Probed(late, isWell: true);
+        Assert.False(late.IsOut);
+    }
+
+    [Fact]
     public void Replaced_WhoStaysKeepsWhatIsKnown_AndRequestsOfThoseGoneEnd()
     {
         var router = Some(3);

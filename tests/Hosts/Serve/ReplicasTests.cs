@@ -1,0 +1,116 @@
+using System.Net;
+using System.Net.Http.Json;
+using System.Text;
+using System.Text.Json;
+using System.Text.RegularExpressions;
+using Skiff.Support;
+
+namespace Skiff.Hosts.Serve;
+
+/// <summary><c>skiff serve --replicas 2</c>: processes that run the models behind one that answers.</summary>
+public sealed partial class ReplicasTests : IAsyncLifetime
+{
+    private const int Stop = 19, Continue = 18, Kill = 9;
+
+    private readonly ScratchFolder _folder = new();
+    private SkiffProcess _server = null!;
+
+    private static CancellationToken Cancellation => TestContext.Current.CancellationToken;
+
+    public async ValueTask InitializeAsync() => _server = await SkiffProcess.ServeAsync(_folder["data"], "--replicas", "2");
+
+    public async ValueTask DisposeAsync()
+    {
+        await _server.DisposeAsync();
+        _folder.Dispose();
+    }
+
+    [Fact]
+    public async Task AnswersAreThoseOfOneProcess_AndWhatIsOursStaysAmongUs()
+    {
+        // A user's feedback is learnt in one process and read in another.
+        var before = await PredictAsync("ann");
+        using (var accepted = await _server.Client.PostAsJsonAsync("/apps/films/feedback", new { user = "ann", input = new[] { 42 }, value = 10, feedback_id = "click-1" }, Cancellation)) Assert.Equal(HttpStatusCode.Accepted, accepted.StatusCode);
+        await Eventually.HoldsAsync("ann's feedback shows", async () => await PredictAsync("ann") > before + 0.5);
+
+        // Binary tensors, both ways, and a body too long to be held.
+        foreach (var (rows, inChunks) in new[] { (3, false), (400, false), (3, true), (400, true) })
+        {
+            var tensor = new byte[rows * 784 * 4];
+            for (var i = 0; i < rows * 784; i++) BitConverter.TryWriteBytes(tensor.AsSpan(4 * i), (i * 37 % 256) / 255f);
+            var header = Encoding.UTF8.GetBytes($$"""{"inputs":[{"name":"image","shape":[{{rows}},1,28,28],"datatype":"FP32","parameters":{"binary_data_size":{{tensor.Length}} } }],"parameters":{"binary_data_output":true} }""");
+            using var request = new HttpRequestMessage(HttpMethod.Post, "/v2/models/fm_mlp/infer") { Content = new ByteArrayContent([.. header, .. tensor]) };
+            request.Headers.Add("Inference-Header-Content-Length", $"{header.Length}");
+            request.Headers.TransferEncodingChunked = inChunks;
+            using var response = await _server.Client.SendAsync(request, Cancellation);
+            var body = await response.Content.ReadAsByteArrayAsync(Cancellation);
+            Assert.True(response.StatusCode == HttpStatusCode.OK, Encoding.UTF8.GetString(body));
+            var length = int.Parse(response.Headers.GetValues("Inference-Header-Content-Length").Single());
+            Assert.Equal(rows * 10 * 4, body.Length - length);
+            Assert.DoesNotContain(response.Headers, one => one.Key.StartsWith("Skiff-", StringComparison.OrdinalIgnoreCase));
+        }
+
+        // What a page of elsewhere sends is refused behind the router as before it.
+        using var foreign = new HttpRequestMessage(HttpMethod.Post, "/apps/films/predict") { Content = new StringContent("""{"input":[42]}""") };
+        foreign.Headers.Add("Origin", "http://elsewhere.example");
+        using (var refused = await _server.Client.SendAsync(foreign, Cancellation)) Assert.Equal(HttpStatusCode.Forbidden, refused.StatusCode);
+
+        // Each process's figures, by its address, under one head a family.
+        var metrics = await _server.Client.GetStringAsync("/metrics", Cancellation);
+        Assert.Equal(2, ReplicaOf().Matches(metrics).Select(match => match.Value).Where(line => line.StartsWith("process_resident_memory_bytes", StringComparison.Ordinal)).Distinct().Count());
+        Assert.Single(metrics.Split('\n'), line => line.StartsWith("# TYPE process_resident_memory_bytes", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public async Task ReplicaThatDiesOrHangs_NobodyNotices_AndItComesBack()
+    {
+        await Task.WhenAll(Enumerable.Range(0, 40).Select(i => PredictAsync($"u{i}")));
+        var children = ChildProcesses.Of(_server.Id);
+        Assert.Equal(2, children.Count);
+
+        SkiffProcess.Signal(children[0], Kill);
+        await Task.WhenAll(Enumerable.Range(0, 40).Select(i => PredictAsync($"u{i}")));
+        await Eventually.HoldsAsync("the killed one is back", async () => ChildProcesses.Of(_server.Id).Count == 2 && await OutAsync() == 0);
+
+        SkiffProcess.Signal(children[1], Stop);
+        try
+        {
+            for (var i = 0; i < 40; i++) await PredictAsync($"u{i}");
+            await Eventually.HoldsAsync("the hung one is left out", async () => await OutAsync() == 1);
+        }
+        finally
+        {
+            SkiffProcess.Signal(children[1], Continue);
+        }
+        await Eventually.HoldsAsync("the hung one is back", async () => await OutAsync() == 0);
+    }
+
+    [Fact]
+    public async Task WhoeverEndsTheServer_EndsItsReplicas()
+    {
+        var children = ChildProcesses.Of(_server.Id);
+        _server.Terminate();
+        var ended = await _server.WaitAsync();
+        Assert.Equal(0, ended.ExitCode);
+        Assert.DoesNotContain(children, ChildProcesses.IsRunning);
+
+        await using var other = await SkiffProcess.ServeAsync(_folder["data"], "--replicas", "1");
+        var orphan = Assert.Single(ChildProcesses.Of(other.Id));
+        await other.KillAsync();
+        await Eventually.HoldsAsync("its replica ends by itself", () => Task.FromResult(!ChildProcesses.IsRunning(orphan)));
+    }
+
+    private async Task<double> PredictAsync(string user)
+    {
+        using var response = await _server.Client.PostAsJsonAsync("/apps/films/predict", new { user, input = new[] { 42 } }, Cancellation);
+        var answer = await response.Content.ReadFromJsonAsync<JsonElement>(Cancellation);
+        Assert.True(response.StatusCode == HttpStatusCode.OK, $"{response.StatusCode}: {answer}");
+        return answer.GetProperty("output").GetDouble();
+    }
+
+    private async Task<int> OutAsync() =>
+        (await _server.Client.GetStringAsync("/metrics", Cancellation)).Split('\n').Count(line => line.StartsWith("skiff_replica_out{", StringComparison.Ordinal) && line.EndsWith(" 1", StringComparison.Ordinal));
+
+    [GeneratedRegex("""^\w+\{replica="[0-9.:]+"\} """, RegexOptions.Multiline)]
+    private static partial Regex ReplicaOf();
+}
