@@ -6,6 +6,7 @@ public sealed class Replica
     private readonly Circuit _circuit;
     private int _assigned;
     private int _inFlight;
+    private int _isGone;
     private long _warming;
     private ReplicaReport? _report;
     private long _reported;
@@ -42,6 +43,10 @@ public sealed class Replica
     internal bool TryWarm(ulong model) => Interlocked.CompareExchange(ref _warming, (long)model, 0) == 0;
 
     internal void EndWarming() => Volatile.Write(ref _warming, 0);
+
+    /// <summary>Takes down what the last probe found.</summary>
+    /// <returns>What the one before had found.</returns>
+    internal bool SetGone(bool isGone) => Interlocked.Exchange(ref _isGone, isGone ? 1 : 0) == 1;
 
     internal void Begin()
     {

@@ -105,7 +105,8 @@ public sealed class Router
     /// <param name="isDecisive">Of one that isn't well: nobody listens there, or it says that it is leaving. Otherwise it counts as a request's failure.</param>
     public void Probed(Replica replica, bool isWell, bool isDecisive = true)
     {
-        if (isWell && (!replica.IsOut || !replica.Circuit.IsSlow)) Succeeded(replica);
+        var wasGone = replica.SetGone(!isWell);
+        if (isWell && (!replica.IsOut || !replica.Circuit.IsSlow || wasGone)) Succeeded(replica);
         else if (!isWell && replica.IsOut) replica.Circuit.IsSlow = false; // it isn't late, it's gone
         else if (!isWell) Failed(replica, isDecisive);
     }

@@ -33,6 +33,8 @@ internal sealed class ServerProcess : IDisposable
 
     public IPEndPoint EndPoint { get; }
 
+    public int Id => process.Id;
+
     /// <summary>User and kernel time of all its threads since it started. Linux counts in steps of 10 ms: measure over seconds.</summary>
     public TimeSpan ProcessorTime => process.TotalProcessorTime;
 
@@ -40,11 +42,12 @@ internal sealed class ServerProcess : IDisposable
     public static string DotnetHost => Environment.GetEnvironmentVariable("DOTNET_HOST_PATH") is { Length: > 0 } path ? path : "dotnet";
 
     /// <summary>Starts <c>dotnet ASSEMBLY arguments</c> and waits until <paramref name="readyPath"/> answers 200.</summary>
-    public static ServerProcess Start(string name, Cores cores, string assembly, Func<int, string[]> arguments, string readyPath)
+    public static ServerProcess Start(string name, Cores cores, string assembly, Func<int, string[]> arguments, string readyPath, params (string Name, string Value)[] environment)
     {
         var endPoint = new IPEndPoint(IPAddress.Loopback, FreePort());
         var info = new ProcessStartInfo(DotnetHost, [assembly, .. arguments(endPoint.Port)]) { RedirectStandardOutput = true, RedirectStandardError = true };
         ShareEnvironment(info, cores);
+        foreach (var (variable, value) in environment) info.Environment[variable] = value;
         try
         {
             var process = cores.Start(info);

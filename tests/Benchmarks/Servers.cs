@@ -32,13 +32,20 @@ internal static class Servers
     }
 
     /// <summary>The real server with an app and its models, which lie in one folder.</summary>
-    public static ServerProcess StartSkiffWithApp(Cores cores, string app, IEnumerable<string> modelFiles, string data)
+    public static ServerProcess StartSkiffWithApp(Cores cores, string app, IEnumerable<string> modelFiles, string data) => StartSkiffWithApp(cores, app, modelFiles, data, []);
+
+    /// <param name="options">More of the command line.</param>
+    public static ServerProcess StartSkiffWithApp(Cores cores, string app, IEnumerable<string> modelFiles, string data, string[] options, params (string Name, string Value)[] environment)
     {
         var skiff = SkiffAssembly(Samples.FindRepositoryRoot());
         foreach (var file in modelFiles) Push(skiff, ["push", file, "--name", Path.GetFileNameWithoutExtension(file), "--data", data]);
         Push(skiff, ["app", "push", app, "--data", data]);
-        return ServerProcess.Start(Skiff, cores, skiff, port => ["--no-samples", "--data", data, "--urls", $"http://127.0.0.1:{port}"], "/healthz");
+        return ServerProcess.Start(Skiff, cores, skiff, port => ["--no-samples", "--data", data, "--urls", $"http://127.0.0.1:{port}", .. options], "/healthz", environment);
     }
+
+    /// <summary>A replica of the heavy tier on a server's models; whoever is on this machine is trusted.</summary>
+    public static ServerProcess StartHeavy(Cores cores, string data, string preload) => ServerProcess.Start(
+        "skiff-heavy", cores, SkiffAssembly(Samples.FindRepositoryRoot(), "Heavy", "skiff-heavy"), port => ["--urls", $"http://127.0.0.1:{port}"], "/v2/health/ready", ("SKIFF_MODEL_STORE", $"file://{data}/models"), ("SKIFF_PRELOAD", preload));
 
     /// <summary>What a program of this name answers for another model than the samples': the constant endpoint doesn't mind, the baseline serves it under the same address.</summary>
     public static ServerProcess StartChild(string name, Cores cores, string modelFile) =>
@@ -56,13 +63,15 @@ internal static class Servers
     }
 
     /// <summary>The server that was built with this program: the same configuration and framework, in its own output folder.</summary>
-    public static string SkiffAssembly(string repositoryRoot)
+    public static string SkiffAssembly(string repositoryRoot) => SkiffAssembly(repositoryRoot, "Serve", "skiff");
+
+    private static string SkiffAssembly(string repositoryRoot, string folder, string name)
     {
         var framework = new DirectoryInfo(Path.TrimEndingDirectorySeparator(AppContext.BaseDirectory));
         var configuration = framework.Parent!.Name;
-        var assembly = Path.Combine(repositoryRoot, "functions", "Serve", "bin", configuration, framework.Name, "skiff.dll");
+        var assembly = Path.Combine(repositoryRoot, "functions", folder, "bin", configuration, framework.Name, name + ".dll");
         return File.Exists(assembly)
             ? assembly
-            : throw new BenchmarkException($"{assembly} is missing; `dotnet build -c {configuration} functions/Serve` makes it, and `--only {Constant} {Baseline}` does without.");
+            : throw new BenchmarkException($"{assembly} is missing; `dotnet build -c {configuration} functions/{folder}` makes it, and `--only {Constant} {Baseline}` does without.");
     }
 }

@@ -84,7 +84,7 @@ internal static class Simulate
         {
             var router = new Router(new RouterOptions { Slack = tier.Slack, PrefersWarm = false, HedgeQuantile = 1, Attempts = 1 }, TimeProvider.System);
             router.Replace(replicas.Select(replica => replica.Address));
-            using var http = new HttpMessageInvoker(ReplicaClient.Handler());
+            using var http = new HttpMessageInvoker(ReplicaClient.Handler(TimeSpan.FromSeconds(30)));
             var client = new ReplicaClient(router, http, null, TimeProvider.System);
             ulong[] keys = [.. Enumerable.Range(0, arrivals.Users).Select(user => RouteKey.OfUser(Tier.Tenant, Tier.App, arrivals.UserName(user)))];
             for (var i = 0; i < 200; i++) await AskAsync(client, keys[0], -1); // connections and code, not caches
