@@ -193,37 +193,43 @@ public sealed record RankView(IReadOnlyList<RankModel> Shards)
     public void Score(IReadOnlyList<SparseVector> candidates, Span<float> means, Span<double> covariance)
     {
         var k = candidates.Count;
-        // Candidates share the context's numbers: each is put together from the shards once.
-        var known = new Dictionary<int, (float Weight, float Variance)>();
-        foreach (var candidate in candidates)
-        {
-            foreach (var index in candidate.Indices)
-            {
-                ref var number = ref CollectionsMarshal.GetValueRefOrAddDefault(known, index, out var isKnown);
-                if (!isKnown) number = At(index);
-            }
-        }
-        var dense = new Dictionary<int, float>();
+        // Candidates share the context's numbers: each is put together from the shards once, and has a place of its own from then on.
+        var places = new Dictionary<int, int>();
+        var numbers = new List<(float Weight, float Variance)>();
+        var placesOf = new int[k][];
         for (var a = 0; a < k; a++)
         {
-            dense.Clear();
-            var mean = 0f;
-            for (var i = 0; i < candidates[a].Count; i++)
+            placesOf[a] = new int[candidates[a].Count];
+            for (var i = 0; i < placesOf[a].Length; i++)
             {
-                var (weight, variance) = known[candidates[a].Indices[i]];
-                mean += weight * candidates[a].Values[i];
-                dense[candidates[a].Indices[i]] = variance * candidates[a].Values[i];
+                ref var place = ref CollectionsMarshal.GetValueRefOrAddDefault(places, candidates[a].Indices[i], out var isKnown);
+                if (!isKnown)
+                {
+                    place = numbers.Count;
+                    numbers.Add(At(candidates[a].Indices[i]));
+                }
+                placesOf[a][i] = place;
+            }
+        }
+        var product = new float[numbers.Count]; // P ∘ φ of one candidate
+        for (var a = 0; a < k; a++)
+        {
+            var (mine, values) = (placesOf[a], candidates[a].Values);
+            var mean = 0f;
+            for (var i = 0; i < mine.Length; i++)
+            {
+                var (weight, variance) = numbers[mine[i]];
+                mean += weight * values[i];
+                product[mine[i]] = variance * values[i];
             }
             means[a] = mean;
             for (var b = 0; b <= a && covariance.Length > 0; b++)
             {
                 var sum = 0.0;
-                for (var i = 0; i < candidates[b].Count; i++)
-                {
-                    if (dense.TryGetValue(candidates[b].Indices[i], out var v)) sum += (double)v * candidates[b].Values[i];
-                }
+                for (var i = 0; i < placesOf[b].Length; i++) sum += (double)product[placesOf[b][i]] * candidates[b].Values[i];
                 covariance[a * k + b] = covariance[b * k + a] = sum;
             }
+            foreach (var place in mine) product[place] = 0;
         }
     }
 }
