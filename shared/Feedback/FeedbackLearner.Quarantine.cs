@@ -38,7 +38,7 @@ public sealed partial class FeedbackLearner
             var open = new List<FeedbackMessage>();
             await foreach (var kept in state.ReadFeedbackAsync(new FeedbackQuery(tenant, app) { OnlyQuarantined = true }, cancellation))
             {
-                if (which(kept.Accepted) && !results.ContainsKey(kept.Accepted.Message.FeedbackId)) open.Add(kept.Accepted.Message with { Released = kept.Accepted.IsGuarded ? kept.Order : 0 });
+                if (which(kept.Accepted) && !results.ContainsKey(kept.Accepted.Message.FeedbackId)) open.Add(kept.Accepted.Message with { Released = kept.Accepted.IsGuarded ? kept.Order : 0, Held = null });
             }
             if (open.Count == 0) return [.. results.Values];
             foreach (var user in open.GroupBy(message => message.Owner))

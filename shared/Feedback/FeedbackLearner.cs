@@ -18,10 +18,12 @@ public sealed partial class FeedbackLearner(AppHost apps, IStateStore state, Fee
 
     /// <summary>The models of apps that rank, where this process ranks too: they see what is learnt here without asking the store.</summary>
     public RankModels? RankModels { get; init; }
+    private readonly CallerLimits _callers = new();
 
     /// <exception cref="Store.StoreException">The state can't be read or written: nothing is lost, try again unless it says that this won't help.</exception>
     public async Task LearnAsync(IReadOnlyList<FeedbackMessage> messages, CancellationToken cancellation)
     {
+        messages = await HoldAsync(messages, cancellation);
         // What of a user doesn't fit one commit is learnt in later rounds, each on the head that the one before made.
         var rounds = messages.GroupBy(message => message.Owner)
             .SelectMany(user => user.Chunk(user.First().Rank is null ? state.MostPerCommit : EventLearning.MostMessages(state)).Select((chunk, round) => (Chunk: chunk, Round: round)))
@@ -140,9 +142,22 @@ public sealed partial class FeedbackLearner(AppHost apps, IStateStore state, Fee
     internal static AcceptedFeedback? Settled(FeedbackMessage message) => message switch
     {
         { Fault: { } fault } => new AcceptedFeedback(message, false, AcceptedFeedback.Quarantine + fault),
+        { Held: { } held } => new AcceptedFeedback(message, false, AcceptedFeedback.Quarantine + held),
         { Late: true } => new AcceptedFeedback(message, false, "late: the decision's time for feedback was over"),
         _ => null,
     };
+
+    /// <summary>Marks what is more than a caller may say.</summary>
+    private async Task<IReadOnlyList<FeedbackMessage>> HoldAsync(IReadOnlyList<FeedbackMessage> messages, CancellationToken cancellation)
+    {
+        var held = new List<FeedbackMessage>(messages.Count);
+        foreach (var message in messages)
+        {
+            var most = message.Caller is null ? null : (await FindAppAsync(message.Owner, message.App, cancellation)).App?.Head?.Document.Guards.PerCallerHour;
+            held.Add(most is { } limit && !_callers.TryTake(message, limit) ? message with { Held = $"more than {limit:g4} an hour from this caller" } : message);
+        }
+        return held;
+    }
 
     private async Task<(App? App, string? Reason)> FindAppAsync(UserKey user, string name, CancellationToken cancellation)
     {

@@ -58,6 +58,12 @@ public sealed record FeedbackMessage
     /// <summary>When the decision was made that it is about, where it names one: what a user's erasure has taken away is not learnt from what was sealed before.</summary>
     public DateTimeOffset? Decided { get; init; }
 
+    /// <summary>Which of the tenant's keys it came with; null where that is not known.</summary>
+    public string? Caller { get; init; }
+
+    /// <summary>Why it was held back before anybody looked at its user.</summary>
+    public string? Held { get; init; }
+
     /// <summary>True where the decision's time for feedback was over: kept and counted, not learnt.</summary>
     public bool? Late { get; init; }
 

@@ -15,7 +15,8 @@ public enum Scopes
 }
 
 /// <summary>Who asks, and what they may.</summary>
-public sealed record Caller(string Tenant, Scopes Scopes);
+/// <param name="Key">Tells a tenant's keys apart: how the key's hash begins; empty where there are no keys.</param>
+public sealed record Caller(string Tenant, Scopes Scopes, string Key = "");
 
 /// <summary>
 /// The keys that callers show, kept as hashes only: <c>tenant:scope+scope:sha256:hex</c>, joined by commas. Without any key there is one tenant, <c>default</c>,
@@ -104,6 +105,6 @@ public sealed class ApiKeys
         {
             throw new FormatException($"entry {index + 1} is malformed: it takes {Form}");
         }
-        return (Convert.FromHexString(parts[3]), new Caller(parts[0], ParseScopes(parts[1])));
+        return (Convert.FromHexString(parts[3]), new Caller(parts[0], ParseScopes(parts[1]), parts[3][..8].ToLowerInvariant()));
     }
 }

@@ -79,7 +79,7 @@ public sealed class AppEndpoints(Gateway gateway, AppHost apps, Predictor predic
         using var exchange = Exchange.Rent();
         await exchange.ReadBodyAsync(http.Request, http.RequestAborted);
         var (requests, isBatch) = AppRequestReader.ReadFeedback(exchange.Body, app, exchange.Infer);
-        var ids = await intake.AcceptAsync(app, requests, exchange.Infer.Buffer, http.RequestAborted);
+        var ids = await intake.AcceptAsync(app, [.. requests.Select(request => request with { Caller = caller.Key })], exchange.Infer.Buffer, http.RequestAborted);
 
         var json = exchange.Json;
         json.WriteStartObject();

@@ -29,6 +29,9 @@ public sealed record FeedbackRequest
     public double? Value { get; init; }
 
     public string? FeedbackId { get; init; }
+
+    /// <summary>Which of the tenant's keys it came with; null where that is not known.</summary>
+    public string? Caller { get; init; }
 }
 
 /// <summary>Accepts feedback: checks it, finds its user and features, and puts it into the queue. When it returns, the feedback is durable.</summary>
@@ -47,7 +50,7 @@ public sealed class FeedbackIntake(Predictor predictor, IFeedbackQueue queue, Pe
         {
             try
             {
-                var message = await PrepareAsync(app, requests[i], buffer, cancellation);
+                var message = await PrepareAsync(app, requests[i], buffer, cancellation) with { Caller = requests[i].Caller };
                 ids[i] = message.FeedbackId;
                 messages.AddRange(ByOwner(app, message));
             }

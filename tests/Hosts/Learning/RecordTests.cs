@@ -45,6 +45,23 @@ public sealed class RecordTests
     }
 
     [Fact]
+    public async Task MoreThanACallerMaySay_WaitsInQuarantine()
+    {
+        await using var server = await SkiffServer.StartAsync();
+        await EchoApp.PublishAsync(server.Server.Engine.Store, """{"per_caller_hour":2}""");
+        var app = new EchoApp(server.Client);
+        foreach (var user in (string[])["ann", "ben", "cy"]) await app.FeedbackAsync(Feedback(user, $"f-{user}"));
+        await Eventually.HoldsAsync("one is in quarantine", async () => await app.MetricAsync("skiff_feedback_quarantined_total") == 1);
+
+        var held = Assert.Single((await server.GetAsync("/apps/echo/quarantine")).Body.GetProperty("quarantine").EnumerateArray());
+        Assert.Equal("more than 2 an hour from this caller", held.GetProperty("reason").GetString());
+        var user3 = held.GetProperty("user").GetString()!;
+        Assert.Equal(0, await app.ScoreAsync(user3), Precision);
+        Assert.True((await server.PostAsync($"/apps/echo/quarantine/f-{user3}/release", "")).Body.GetProperty("learnt").GetBoolean());
+        Assert.Equal(EchoApp.ScoreAfter(1), await app.ScoreAsync(user3), Precision);
+    }
+
+    [Fact]
     public async Task QuarantineCommands_ListShowAndRelease()
     {
         using var folder = new ScratchFolder();

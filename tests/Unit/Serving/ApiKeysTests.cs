@@ -11,7 +11,7 @@ public sealed class ApiKeysTests
 
         var caller = ApiKeys.Parse(entry).Authorize(key, Scopes.Predict);
 
-        Assert.Equal(new Caller("acme", Scopes.Predict | Scopes.Feedback), caller);
+        Assert.Equal(new Caller("acme", Scopes.Predict | Scopes.Feedback, caller.Key), caller);
         Assert.DoesNotContain(key, entry);
     }
 
