@@ -14,6 +14,7 @@ PlanCommand.Add(root);
 QuarantineCommand.Add(root, data, tenant);
 ReplayCommand.Add(root, data, tenant);
 PriorCommand.Add(root, data, tenant);
+EvaluateCommand.Add(root, data, tenant);
 KeyCommand.Add(root, tenant);
 
 // The web host handles Ctrl-C itself, and drains; the command line's own handler would cut it short.

@@ -64,6 +64,15 @@ public sealed class EnsemblePolicy(PolicyDocument document, IReadOnlyList<string
     /// <summary>What feedback will need to know of an answer.</summary>
     internal byte[] Keep(int chosen, ReadOnlySpan<float> probabilities, ulong present) => MemberAnswers.Write(_members, chosen, probabilities, classes, present);
 
+    /// <summary>Who was chosen for an answer, and whether that was right; null where nobody was, or these are other members' answers.</summary>
+    /// <param name="kept">From <see cref="Keep"/>.</param>
+    public (int Member, bool IsRight)? Look(byte[] kept, int label)
+    {
+        var probabilities = new float[members.Count * classes];
+        if (MemberAnswers.Read(kept, _members, probabilities, classes) is not (>= 0 and var chosen, var present) || (present >> chosen & 1) == 0) return null;
+        return (chosen, TensorPrimitives.IndexOfMax<float>(probabilities.AsSpan(chosen * classes, classes)) == label);
+    }
+
     /// <summary>Learns the truth about a row: Exp4 from all that were there, the others whether the chosen member was wrong, divided by its propensity then.</summary>
     /// <param name="kept">From <see cref="Keep"/>.</param>
     /// <returns>Why nothing can be learnt; null when it was.</returns>

@@ -123,7 +123,7 @@ internal static class Adapt
     {
         var name = $"digits_{kind}_{speaker.Name}";
         await server.PushAsync($"body_{name}", await File.ReadAllBytesAsync(Repository.Sample($"digits/digits-body-without-{speaker.Name}.onnx")));
-        var app = AppDocument.Parse(await File.ReadAllBytesAsync(Repository.Sample("digits/app.json")));
+        var app = AppDocument.Parse(Encoding.UTF8.GetBytes(Patient.AppWithout(Patient.Sample("digits/app.json"))));
         // Without a prior κ is that of an identity: of the size of a clip's |φ|², which a few labels outweigh.
         var head = withPrior ? app.Head! with { Features = $"body_{name}", Prior = $"prior_{name}" } : app.Head! with { Features = $"body_{name}", Prior = null, PriorStrength = 100, PriorFade = null };
         if (withPrior) await server.PushAsync($"prior_{name}", await File.ReadAllBytesAsync(Repository.Sample($"digits/{speaker.Name}-prior.json")));
@@ -155,7 +155,7 @@ internal static class Adapt
     {
         await server.PushAsync("mt_item_features", await File.ReadAllBytesAsync(Repository.Sample("films/mt_item_features.onnx")));
         await server.PushAsync("mt_priors", await File.ReadAllBytesAsync(Repository.Sample("films/mt_priors.json")));
-        await server.PushAppAsync(await File.ReadAllTextAsync(Repository.Sample("films/app.json")));
+        await server.PushAppAsync(Patient.Sample("films/app.json"));
         var users = Rating.ReadAll().GroupBy(rating => rating.User).ToList();
         double squared = 0;
         var gate = new Lock();
