@@ -16,9 +16,10 @@ public sealed partial class FeedbackLearner(AppHost apps, IStateStore state, Fee
 {
     private const int MostAttempts = 10;
 
+    private readonly CallerLimits _callers = new();
+
     /// <summary>The models of apps that rank, where this process ranks too: they see what is learnt here without asking the store.</summary>
     public RankModels? RankModels { get; init; }
-    private readonly CallerLimits _callers = new();
 
     /// <exception cref="Store.StoreException">The state can't be read or written: nothing is lost, try again unless it says that this won't help.</exception>
     public async Task LearnAsync(IReadOnlyList<FeedbackMessage> messages, CancellationToken cancellation)
