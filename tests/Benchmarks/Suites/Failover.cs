@@ -37,7 +37,7 @@ internal static class Failover
     private static string[] Run(Report report, ServerProcess server, Workload workload, double rate, string name, Func<int, Task> fault)
     {
         Suite.Progress(name);
-        WaitForAll(server);
+        WaitForAll(server, workload, rate);
         var victim = ChildProcesses.Of(server.Id)[0];
         var happens = Task.Run(async () =>
         {
@@ -94,16 +94,16 @@ internal static class Failover
         }
     }
 
-    /// <summary>Until the last fault has been got over.</summary>
-    private static void WaitForAll(ServerProcess server)
+    /// <summary>Until the last fault has been got over; under load, since a replica that was late is tried by requests.</summary>
+    private static void WaitForAll(ServerProcess server, Workload workload, double rate)
     {
         using var client = new HttpClient { BaseAddress = new Uri($"http://{server.EndPoint}") };
-        for (var i = 0; i < 200; i++)
+        for (var i = 0; i < 80; i++)
         {
             var metrics = client.GetStringAsync("/metrics").GetAwaiter().GetResult();
             var isOut = metrics.Split('\n').Any(line => line.StartsWith("skiff_replica_out{", StringComparison.Ordinal) && line.EndsWith(" 1", StringComparison.Ordinal));
             if (!isOut && ChildProcesses.Of(server.Id).Count == 3) return;
-            Thread.Sleep(200);
+            new OpenLoop(server, workload, 256).Run(rate, 0.5, seed: i);
         }
         throw new BenchmarkException($"a replica has not come back:\n{server.Obituary()}");
     }
