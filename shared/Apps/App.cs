@@ -12,11 +12,13 @@ namespace Skiff.Apps;
 /// <summary>A published app, checked against the models it names: an immutable snapshot that requests run on.</summary>
 public sealed class App
 {
+    private const int MostColdAnswers = 16;
+
     private readonly Dictionary<string, int> _labels;
     private readonly ModelStore _store;
     private readonly ConcurrentDictionary<int, Head> _earlierHeads = new();
     private readonly bool _hasTier;
-    private volatile bool _hasAnswered;
+    private int _coldAnswers;
 
     private App(string tenant, Manifest manifest, AppDocument document, Head? head, Cascade? cascade, Ensemble? ensemble, ModelStore store, bool hasTier, TimeProvider time)
     {
@@ -65,8 +67,16 @@ public sealed class App
     /// <summary>How hard pressed it is here.</summary>
     public Pressure Pressure { get; }
 
-    /// <summary>Whether this version has answered anything in this process: what comes first takes longer.</summary>
-    public bool HasAnswered { get => _hasAnswered; set => _hasAnswered = value; }
+    /// <summary>Whether this version has answered within its objective in this process, or so often that it won't: what comes first takes longer.</summary>
+    public bool IsWarm => Volatile.Read(ref _coldAnswers) >= MostColdAnswers;
+
+    /// <summary>Tells how long an answer took.</summary>
+    public void Answered(TimeSpan took)
+    {
+        if (IsWarm) return;
+        if (took <= Document.Objective) Volatile.Write(ref _coldAnswers, MostColdAnswers);
+        else Interlocked.Increment(ref _coldAnswers);
+    }
 
     /// <summary>Whether it has an answer for those whom no model answers.</summary>
     public bool HasDefault => Document.Default is not { Label: null, Output: null };

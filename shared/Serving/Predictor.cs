@@ -152,7 +152,7 @@ public sealed class Predictor(ModelHost models, CascadeCache cascades, IStateSto
             predictions[row] = prediction = together is null ? prediction : Finish(app, prediction, together.Answers[row]);
             (prediction.Origin, prediction.CostUsd) = (origin, origin.Source == AnswerSource.Computed ? shared + computed : shared);
         }
-        app.HasAnswered = true;
+        app.Answered(time.GetElapsedTime(request.Arrived));
         return new PredictResult(app, predictions, versions);
     }
 
@@ -165,12 +165,12 @@ public sealed class Predictor(ModelHost models, CascadeCache cascades, IStateSto
     }
 
     /// <summary>
-    /// Until when and before whom the request's models are run. The objective counts once the app has answered here and its models are loaded: whoever comes before waits for that, no longer than they say themselves.
+    /// Until when and before whom the request's models are run. The objective counts once the app has met it here and its models are loaded: whoever comes before waits for that, no longer than they say themselves.
     /// </summary>
     private Terms TermsOf(PredictRequest request)
     {
         var app = request.App;
-        var isWarm = app.HasAnswered;
+        var isWarm = app.IsWarm;
         for (var i = 0; isWarm && i < app.Models.Count; i++) isWarm = models.IsSettled(app.Tenant, app.Models[i]);
         return new Terms(Deadline.Of(request.Arrived, isWarm ? app.Document.Objective : null, request.DeadlineMs, 0, time), request.Priority, isWarm ? app.Pressure : null);
     }

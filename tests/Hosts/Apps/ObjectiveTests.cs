@@ -7,6 +7,8 @@ namespace Skiff.Hosts.Apps;
 /// <summary>The app's objective as the deadline of its requests, over HTTP; here one that has always passed before anything is begun.</summary>
 public sealed class ObjectiveTests
 {
+    private static CancellationToken Cancellation => TestContext.Current.CancellationToken;
+
     private const string Labels = "\"labels\":[\"a\",\"b\"],\"default\":{\"label\":1}";
 
     [Theory]
@@ -16,9 +18,9 @@ public sealed class ObjectiveTests
     public async Task Passed_AnswersTheDefaultAndSaysWhy(string app)
     {
         await using var server = await StartAsync(app, objectiveMs: 1e-6);
-        await PredictAsync(server);
 
-        var late = await PredictAsync(server);
+        // An app that never meets its objective is held to it all the same, after its first answers.
+        var late = await AnswersAsync(server).FirstAsync(answer => answer.TryGetProperty("degraded", out _), Cancellation);
 
         Assert.Equal("deadline", late.GetProperty("degraded").GetString());
         Assert.True(late.GetProperty("is_default").GetBoolean());
@@ -42,7 +44,7 @@ public sealed class ObjectiveTests
     public async Task ModelsThatAreNotLoaded_AreWaitedFor()
     {
         await using var server = await StartAsync(Labels + ",\"cascade\":[{\"model\":\"m\",\"gate\":{\"on\":\"max_softmax\",\"at\":0.9}},{\"model\":\"n\"}]", objectiveMs: 1e-6);
-        await PredictAsync(server, "[9,0]");
+        await foreach (var answer in AnswersAsync(server, "[9,0]").Take(20)) Assert.False(answer.TryGetProperty("degraded", out _), answer.GetRawText());
 
         var handedOn = await PredictAsync(server, "[1,1]");
 
@@ -58,14 +60,21 @@ public sealed class ObjectiveTests
         await server.GetAsync("/v2/models/n");
         await server.PostAsync("/v2/repository/models/n/unload", "");
 
-        Assert.Equal("unavailable", (await PredictAsync(server, "[1,1]")).GetProperty("degraded").GetString());
-        Assert.Equal("deadline", (await PredictAsync(server, "[1,1]")).GetProperty("degraded").GetString());
+        var reasons = await AnswersAsync(server, "[1,1]").Select(answer => answer.GetProperty("degraded").GetString()).Take(20).ToListAsync(Cancellation);
+
+        Assert.Equal("unavailable", reasons[0]);
+        Assert.Equal("deadline", reasons[^1]);
     }
 
     private static async Task<JsonElement> PredictAsync(SkiffServer server, string input = "[0,2]")
     {
         var (_, answer) = await server.PostAsync("/apps/a/predict", $$"""{"input":{{input}}}""");
         return answer;
+    }
+
+    private static async IAsyncEnumerable<JsonElement> AnswersAsync(SkiffServer server, string input = "[0,2]")
+    {
+        while (true) yield return await PredictAsync(server, input);
     }
 
     private static async Task<SkiffServer> StartAsync(string fields, double objectiveMs)

@@ -14,7 +14,7 @@ public sealed class TuneTests : IDisposable
     private const int Rows = 400;
 
     private const string App = """
-        {"name":"toy","input":{"name":"x","type":"FP32","shape":[4]},"labels":["no","yes"],"cascade":[{"model":"cheap","gate":{"on":"max_softmax","at":0.9}},{"model":"heavy"}]}
+        {"name":"toy","objective_ms":60000,"input":{"name":"x","type":"FP32","shape":[4]},"labels":["no","yes"],"cascade":[{"model":"cheap","gate":{"on":"max_softmax","at":0.9}},{"model":"heavy"}]}
         """;
 
     private readonly ScratchFolder _folder = new();
