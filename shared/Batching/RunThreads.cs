@@ -2,7 +2,7 @@ namespace Skiff.Batching;
 
 /// <summary>
 /// Threads for runs that take a while, apart from the pool's, which is no larger than the machine: a few runs there, and nobody would be left to read, answer and refuse requests. That takes little of a core and must have
-/// it at once, or what waits would wait where nobody sees it; so these threads go after the pool's.
+/// it at once, or what waits would wait where nobody sees it.
 /// A thread is made when all are busy, up to a number; what finds none waits, and the nearest due goes first. A thread ends when it has had nothing to do for a while.
 /// </summary>
 internal sealed class RunThreads(int most)
@@ -39,7 +39,6 @@ internal sealed class RunThreads(int most)
 
     private void Work()
     {
-        ThreadNiceness.Yield();
         while (Next() is { } work) work.Execute();
     }
 

@@ -147,14 +147,20 @@ internal static class Overload
             {
                 var rate = tries == 0 ? start : met == 0 ? missed * 0.75 : double.IsInfinity(missed) ? met * 1.33 : (met + missed) / 2;
                 Suite.Progress($"{server.Name}: is {rate:0} a second met?");
-                var arrivals = new OpenLoop(server, workload, MostConnections).Run(rate, 0.3 + _probe, seed: 100 + tries);
-                var seen = new Seen(this, [.. arrivals.Where(arrival => arrival.Intended >= 0.3)], _probe);
-                if (seen.P99 <= _objective && seen is { Degraded: 0, Defaults: 0, Refused: 0, Missing: 0 }) met = rate;
+                // Of a hundred requests the 99th percentile is the worst but one: what somebody else did to the machine must happen twice to count.
+                if (IsMet(server, workload, rate, tries) || IsMet(server, workload, rate, tries + 50)) met = rate;
                 else missed = rate;
-                Suite.Progress($"    p99 {seen.P99 * 1000:0.0} ms, {seen.Degraded:0.0%} of rows degraded, {seen.Refused + seen.Missing:0.0%} of requests refused or not answered");
-                CoolDown(server);
             }
             return met > 0 ? met : throw new BenchmarkException($"{server.Name} met no rate down to {missed:0} a second: the machine is too busy to tell its capacity");
+        }
+
+        private bool IsMet(ServerProcess server, Workload workload, double rate, int seed)
+        {
+            var arrivals = new OpenLoop(server, workload, MostConnections).Run(rate, 0.3 + _probe, 100 + seed);
+            var seen = new Seen(this, [.. arrivals.Where(arrival => arrival.Intended >= 0.3)], _probe);
+            Suite.Progress($"    p99 {seen.P99 * 1000:0.0} ms, {seen.Degraded:0.0%} of rows degraded, {seen.Refused + seen.Missing:0.0%} of requests refused or not answered");
+            CoolDown(server);
+            return seen.P99 <= _objective && seen is { Degraded: 0, Defaults: 0, Refused: 0, Missing: 0 };
         }
 
         /// <summary>Until the server has done with what nobody waits for any more.</summary>
