@@ -39,9 +39,9 @@ internal static class ThroughputReport
     // Ratios of Skiff to the baseline, 64 connections, JSON.
     private static readonly Dictionary<string, Goal> Goals = new()
     {
-        ["cpu"] = Goal.AtMost(0.67),
-        ["rate"] = Goal.AtLeast(1.5),
-        ["p99"] = Goal.AtMost(1.0),
+        ["cpu"] = Goal.AtMost(0.45),
+        ["rate"] = Goal.AtLeast(2),
+        ["p99"] = Goal.AtMost(0.5),
     };
 
     public static void Write(Report report, IReadOnlyDictionary<Cell, List<Measurement>> rounds)
