@@ -38,20 +38,9 @@ public sealed class HeavyServer : IAsyncDisposable
     /// <exception cref="IOException">An address can't be listened on.</exception>
     public static async Task<HeavyServer> StartAsync(HeavySettings settings, CancellationToken cancellation)
     {
-        var builder = WebApplication.CreateSlimBuilder();
-        builder.WebHost.UseUrls(settings.Urls);
-        builder.WebHost.ConfigureKestrel(kestrel =>
-        {
-            // Where we listen was checked: endpoints of "Kestrel" in the environment or an appsettings.json would go past that.
-            kestrel.Configure();
-            kestrel.AddServerHeader = false;
-            kestrel.Limits.MaxRequestBodySize = settings.MaxBodyBytes;
-        });
+        var builder = WebServer.CreateBuilder(settings.Urls, settings.MaxBodyBytes);
         builder.Services.AddSingleton<IHostLifetime, OwnLifetime>();
         builder.Services.Configure<HostOptions>(host => host.ShutdownTimeout = Answers);
-        builder.Logging.ClearProviders();
-        builder.Logging.AddConsoleLog().AddFilter("Skiff", LogLevel.Information);
-        builder.Logging.AddFilter("Microsoft.Extensions.Hosting.Internal.Host", LogLevel.None);
         var web = builder.Build();
         var objects = AwsStores.Objects(settings.ModelStore, settings.Cache, settings.CacheBytes);
         var models = AwsStores.ModelOptions(settings.ModelStore, settings.ModelMemoryBytes);

@@ -115,20 +115,8 @@ public sealed class Server : IAsyncDisposable
 
     private static WebApplication Build(Settings settings)
     {
-        var builder = WebApplication.CreateSlimBuilder();
-        builder.WebHost.UseUrls(settings.Urls);
-        builder.WebHost.ConfigureKestrel(kestrel =>
-        {
-            // Where we listen was checked in Settings: endpoints of "Kestrel" in the environment or an appsettings.json would go past that.
-            kestrel.Configure();
-            kestrel.AddServerHeader = false;
-            kestrel.Limits.MaxRequestBodySize = settings.MaxBodyBytes;
-        });
+        var builder = WebServer.CreateBuilder(settings.Urls, settings.MaxBodyBytes);
         if (settings.IsReplica) builder.Services.AddSingleton<IHostLifetime, ReplicaLifetime>();
-        builder.Logging.ClearProviders();
-        builder.Logging.AddConsoleLog().AddFilter("Skiff", LogLevel.Information);
-        // A port in use is reported once, in one line, by whoever started us.
-        builder.Logging.AddFilter("Microsoft.Extensions.Hosting.Internal.Host", LogLevel.None);
         return builder.Build();
     }
 

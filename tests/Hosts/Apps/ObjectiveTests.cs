@@ -7,9 +7,9 @@ namespace Skiff.Hosts.Apps;
 /// <summary>The app's objective as the deadline of its requests, over HTTP; here one that has always passed before anything is begun.</summary>
 public sealed class ObjectiveTests
 {
-    private static CancellationToken Cancellation => TestContext.Current.CancellationToken;
-
     private const string Labels = "\"labels\":[\"a\",\"b\"],\"default\":{\"label\":1}";
+
+    private static CancellationToken Cancellation => TestContext.Current.CancellationToken;
 
     [Theory]
     [InlineData(Labels + ",\"cascade\":[{\"model\":\"m\"}]")]

@@ -1,6 +1,5 @@
 using System.Collections.Concurrent;
 using System.Globalization;
-using System.IO.Compression;
 using System.Net;
 using Skiff.Support;
 
@@ -18,7 +17,7 @@ public sealed class FilmsTests(ITestOutputHelper output)
         await server.PushAsync("mt_item_features", await File.ReadAllBytesAsync(Repository.Sample("films/mt_item_features.onnx"), TestContext.Current.CancellationToken));
         await server.PushAsync("mt_priors", await File.ReadAllBytesAsync(Repository.Sample("films/mt_priors.json"), TestContext.Current.CancellationToken));
         await server.PushAppAsync(Patient.Sample("films/app.json"));
-        var users = ReadRatings().GroupBy(rating => rating.User).ToList();
+        var users = Rating.ReadAll().GroupBy(rating => rating.User).ToList();
         var errors = new ConcurrentBag<(double Squared, int Count)>();
 
         await Parallel.ForEachAsync(
@@ -47,21 +46,4 @@ public sealed class FilmsTests(ITestOutputHelper output)
         }
         return squared;
     }
-
-    private static List<Rating> ReadRatings()
-    {
-        using var reader = new StreamReader(new GZipStream(File.OpenRead(Repository.Sample("films/ratings-stream.csv.gz")), CompressionMode.Decompress));
-        Assert.StartsWith("user,item,imdb_id,rating,", reader.ReadLine());
-        var ratings = new List<Rating>();
-        while (reader.ReadLine() is { } line)
-        {
-            var fields = line.Split(',');
-            ratings.Add(new Rating(Number(fields[0]), Number(fields[1]), Number(fields[3])));
-        }
-        return ratings;
-
-        static int Number(string field) => int.Parse(field, CultureInfo.InvariantCulture);
-    }
-
-    private sealed record Rating(int User, int Item, int Value);
 }

@@ -1,17 +1,16 @@
 using System.Globalization;
 using System.IO.Compression;
-using Skiff.Support;
 
-namespace Skiff.Benchmarks;
+namespace Skiff.Support;
 
 /// <summary>A rating of the films sample.</summary>
-internal readonly record struct Rating(int User, int Item, int Value)
+public readonly record struct Rating(int User, int Item, int Value)
 {
     /// <summary>All 17,373, user by user, each one's in true time order.</summary>
     public static List<Rating> ReadAll()
     {
         using var reader = new StreamReader(new GZipStream(File.OpenRead(Repository.Sample("films/ratings-stream.csv.gz")), CompressionMode.Decompress));
-        reader.ReadLine();
+        if (reader.ReadLine()?.StartsWith("user,item,imdb_id,rating,", StringComparison.Ordinal) != true) throw new InvalidDataException("the ratings have other columns than user, item, imdb_id and rating");
         var ratings = new List<Rating>();
         while (reader.ReadLine() is { } line)
         {
