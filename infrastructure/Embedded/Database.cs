@@ -13,8 +13,9 @@ internal static class Database
     static Database() => SQLitePCL.Batteries_V2.Init();
 
     /// <param name="synchronous"><c>FULL</c>: a commit outlives a loss of power. <c>NORMAL</c>: it outlives the process, and the last ones may be undone by a loss of power.</param>
+    /// <param name="checkpointPages">How many pages the log holds before they are copied into the database.</param>
     /// <exception cref="StoreException">The file can't be opened or written, or is no database.</exception>
-    public static SqliteConnection Open(string path, string synchronous, string schema)
+    public static SqliteConnection Open(string path, string synchronous, string schema, int checkpointPages = 1000)
     {
         return Guard(path, () =>
         {
@@ -25,8 +26,7 @@ internal static class Database
             {
                 Execute(connection, "PRAGMA journal_mode=WAL");
                 Execute(connection, $"PRAGMA synchronous={synchronous}");
-                // 16 MiB: what many users' commits touch is scattered over the file, and a checkpoint costs two syncs however much it copies.
-                Execute(connection, "PRAGMA wal_autocheckpoint=4000");
+                Execute(connection, $"PRAGMA wal_autocheckpoint={checkpointPages}");
                 Execute(connection, $"PRAGMA busy_timeout={BusySeconds * 1000}");
                 Execute(connection, schema);
                 return connection;

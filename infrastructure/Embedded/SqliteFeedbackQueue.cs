@@ -8,12 +8,16 @@ namespace Skiff.Embedded;
 
 /// <summary>
 /// The embedded queue: one SQLite file with <c>synchronous=FULL</c>. One task writes, and everybody who sends while it syncs shares the next transaction (group commit),
-/// so a sync is paid by many. One reader follows the sequence; what it received stays in the file until it is completed, and comes again after a restart.
+/// so a sync is paid by many. One reader follows the sequence; what it received stays in the file until it is completed, and comes again after a restart. A reader who
+/// keeps up is handed what was sent, without reading it back.
 /// </summary>
 public sealed class SqliteFeedbackQueue : IFeedbackQueue, IAsyncDisposable
 {
     private const string Schema = "CREATE TABLE IF NOT EXISTS messages (seq INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL)";
     private const int MostPerCommit = 1024;
+
+    // 2 MiB: a log that starts over soon writes where it has written before, and such a sync costs half of one that makes the file longer.
+    private const int CheckpointPages = 512;
 
     private readonly string _path;
     private readonly SqliteConnection _connection; // used by the writer's task only
@@ -23,6 +27,7 @@ public sealed class SqliteFeedbackQueue : IFeedbackQueue, IAsyncDisposable
     private readonly SqliteCommand _select;
     private readonly Channel<Work> _work = Channel.CreateUnbounded<Work>(new UnboundedChannelOptions { SingleReader = true });
     private readonly SemaphoreSlim _arrived = new(1);
+    private readonly Recent _recent = new();
     private readonly Task _writer;
     private long _received;
 
@@ -30,8 +35,8 @@ public sealed class SqliteFeedbackQueue : IFeedbackQueue, IAsyncDisposable
     public SqliteFeedbackQueue(string path)
     {
         _path = path;
-        _connection = Database.Open(path, "FULL", Schema);
-        _reading = Database.Open(path, "FULL", Schema);
+        _connection = Database.Open(path, "FULL", Schema, CheckpointPages);
+        _reading = Database.Open(path, "FULL", Schema, CheckpointPages);
         _insert = Database.Prepare(_connection, "INSERT INTO messages (body) VALUES ($body)", "$body");
         _delete = Database.Prepare(_connection, "DELETE FROM messages WHERE seq = $seq", "$seq");
         _select = Database.Prepare(_reading, "SELECT seq, body FROM messages WHERE seq > $after ORDER BY seq LIMIT $most", "$after", "$most");
@@ -46,11 +51,11 @@ public sealed class SqliteFeedbackQueue : IFeedbackQueue, IAsyncDisposable
     public async ValueTask SendAsync(IReadOnlyList<FeedbackMessage> messages, CancellationToken cancellation)
     {
         cancellation.ThrowIfCancellationRequested();
-        await EnqueueAsync(new Work([.. messages.Select(message => message.Serialize())], []));
+        await EnqueueAsync(new Work([.. messages.Select(message => (message, message.Serialize()))], []));
     }
 
     public async ValueTask CompleteAsync(IReadOnlyList<ReceivedFeedback> messages, CancellationToken cancellation) =>
-        await EnqueueAsync(new Work([], [.. messages.Select(message => long.Parse(message.Receipt, CultureInfo.InvariantCulture))]));
+        await EnqueueAsync(new Work([], [.. messages.Select(Sequence)]));
 
     public async ValueTask<IReadOnlyList<ReceivedFeedback>> ReceiveAsync(int most, CancellationToken cancellation)
     {
@@ -60,7 +65,8 @@ public sealed class SqliteFeedbackQueue : IFeedbackQueue, IAsyncDisposable
             List<ReceivedFeedback> received;
             try
             {
-                received = Read(most);
+                received = _recent.Take(_received, most) is { Count: > 0 } handed ? handed : Read(most);
+                if (received.Count > 0) _received = Sequence(received[^1]);
             }
             catch (StoreException)
             {
@@ -89,12 +95,14 @@ public sealed class SqliteFeedbackQueue : IFeedbackQueue, IAsyncDisposable
         using var reader = _select.Bind(_received, most).ExecuteReader();
         while (reader.Read())
         {
-            var seq = reader.GetInt64(0);
-            received.Add(new ReceivedFeedback(seq.ToString(CultureInfo.InvariantCulture), FeedbackMessage.Read(reader.GetFieldValue<byte[]>(1))));
-            _received = seq;
+            received.Add(Received(reader.GetInt64(0), FeedbackMessage.Read(reader.GetFieldValue<byte[]>(1))));
         }
         return received;
     });
+
+    private static ReceivedFeedback Received(long sequence, FeedbackMessage message) => new(sequence.ToString(CultureInfo.InvariantCulture), message);
+
+    private static long Sequence(ReceivedFeedback received) => long.Parse(received.Receipt, CultureInfo.InvariantCulture);
 
     private void Signal()
     {
@@ -118,7 +126,7 @@ public sealed class SqliteFeedbackQueue : IFeedbackQueue, IAsyncDisposable
             while (size < MostPerCommit && _work.Reader.TryRead(out var work))
             {
                 batch.Add(work);
-                size += work.Bodies.Length + work.Completed.Length;
+                size += work.Sent.Length + work.Completed.Length;
             }
             try
             {
@@ -134,18 +142,59 @@ public sealed class SqliteFeedbackQueue : IFeedbackQueue, IAsyncDisposable
         }
     }
 
-    private void Commit(List<Work> batch) => Database.Guard(_path, () => Database.InTransaction(_connection, () =>
+    private void Commit(List<Work> batch)
     {
-        foreach (var work in batch)
+        var sent = new List<(long Sequence, FeedbackMessage Message)>();
+        Database.Guard(_path, () => Database.InTransaction(_connection, () =>
         {
-            foreach (var body in work.Bodies) _insert.Bind(body).ExecuteNonQuery();
-            foreach (var receipt in work.Completed) _delete.Bind(receipt).ExecuteNonQuery();
-        }
-        return true;
-    }));
+            foreach (var work in batch)
+            {
+                foreach (var (message, body) in work.Sent)
+                {
+                    _insert.Bind(body).ExecuteNonQuery();
+                    sent.Add((SQLitePCL.raw.sqlite3_last_insert_rowid(_connection.Handle), message));
+                }
+                foreach (var receipt in work.Completed) _delete.Bind(receipt).ExecuteNonQuery();
+            }
+            return true;
+        }));
+        _recent.Add(sent);
+    }
 
-    private sealed record Work(byte[][] Bodies, long[] Completed)
+    private sealed record Work((FeedbackMessage Message, byte[] Body)[] Sent, long[] Completed)
     {
         public TaskCompletionSource Done { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    }
+
+    /// <summary>The last messages that were sent, for a reader who has read everything before them. The file has them all, so any may be forgotten.</summary>
+    private sealed class Recent
+    {
+        private readonly Queue<(long Sequence, FeedbackMessage Message)> _messages = new();
+
+        public void Add(List<(long, FeedbackMessage)> sent)
+        {
+            lock (_messages)
+            {
+                foreach (var one in sent) _messages.Enqueue(one);
+                while (_messages.Count > MostPerCommit) _messages.Dequeue();
+            }
+        }
+
+        /// <returns>What follows <paramref name="received"/> without a gap; empty when the next one is not at hand: another process may have sent it.</returns>
+        public List<ReceivedFeedback> Take(long received, int most)
+        {
+            var taken = new List<ReceivedFeedback>();
+            lock (_messages)
+            {
+                while (_messages.TryPeek(out var next) && next.Sequence <= received + 1 && taken.Count < most)
+                {
+                    _messages.Dequeue();
+                    if (next.Sequence <= received) continue;
+                    taken.Add(Received(next.Sequence, next.Message));
+                    received = next.Sequence;
+                }
+            }
+            return taken;
+        }
     }
 }

@@ -46,7 +46,7 @@ public sealed partial class SqliteStateStore
 
     public async ValueTask EraseAsync(UserKey user, DateTimeOffset at, CancellationToken cancellation)
     {
-        await WriteAsync(() =>
+        await ChangeAsync(() =>
         {
             // What is deleted is overwritten with zeros, in the file now and in its log by the checkpoint behind.
             Database.Execute(_writer.Sqlite, "PRAGMA secure_delete = ON");
@@ -62,7 +62,7 @@ public sealed partial class SqliteStateStore
         await FlushAsync(cancellation);
     }
 
-    public async ValueTask PurgeAsync(string tenant, string app, DateTimeOffset before, CancellationToken cancellation) => await WriteAsync(
+    public async ValueTask PurgeAsync(string tenant, string app, DateTimeOffset before, CancellationToken cancellation) => await ChangeAsync(
         () => Database.InTransaction(_writer.Sqlite, () => _writer.Execute(
             $"DELETE FROM feedback WHERE tenant = $tenant AND app = $app AND committed < $before AND NOT (learnt = 0 AND note LIKE '{AcceptedFeedback.Quarantine}%')",
             ("$tenant", tenant), ("$app", app), ("$before", before.ToUnixTimeMilliseconds()))), cancellation);
@@ -71,7 +71,7 @@ public sealed partial class SqliteStateStore
     {
         if (create && users is not null)
         {
-            await WriteAsync(() => Database.InTransaction(_writer.Sqlite, () => users.Sum(user => _writer.Execute(
+            await ChangeAsync(() => Database.InTransaction(_writer.Sqlite, () => users.Sum(user => _writer.Execute(
                 "INSERT INTO log_keys VALUES ($tenant, $app, $user, $key) ON CONFLICT DO NOTHING",
                 ("$tenant", tenant), ("$app", app), ("$user", user), ("$key", RandomNumberGenerator.GetBytes(32))))), cancellation);
         }
@@ -87,19 +87,6 @@ public sealed partial class SqliteStateStore
                 foreach (var (whose, key) in connection.Select(sql, reader => (reader.GetString(0), reader.GetFieldValue<byte[]>(1)), ("$tenant", tenant), ("$app", app), ("$user", user))) keys[whose] = key;
             }
         });
-    }
-
-    private async ValueTask<T> WriteAsync<T>(Func<T> write, CancellationToken cancellation)
-    {
-        await _writing.WaitAsync(cancellation);
-        try
-        {
-            return Database.Guard(_path, write);
-        }
-        finally
-        {
-            _writing.Release();
-        }
     }
 
     private sealed partial class Connection
@@ -123,8 +110,7 @@ public sealed partial class SqliteStateStore
             return erased;
         }
 
-        private long ReadReplayed(UserKey user) =>
-            Select($"SELECT upto FROM replays WHERE {OfUser}", reader => reader.GetInt64(0), ("$tenant", user.Tenant), ("$app", user.App), ("$user", user.User)).FirstOrDefault();
+        private long ReadReplayed(UserKey user) => (long?)_selectReplayed.Bind(user.Tenant, user.App, user.User).ExecuteScalar() ?? 0;
 
         private void WriteReplayed(UserKey user, long upto) => Execute(
             "INSERT INTO replays VALUES ($tenant, $app, $user, $upto) ON CONFLICT (tenant, app, user) DO UPDATE SET upto = excluded.upto",

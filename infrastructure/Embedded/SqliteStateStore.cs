@@ -44,11 +44,15 @@ public sealed partial class SqliteStateStore : IStateStore, IDisposable
             PRIMARY KEY (tenant, app, user)) WITHOUT ROWID;
         """;
 
+    // 16 MiB: what many users' commits touch is scattered over the file, and a checkpoint costs two syncs however much it copies.
+    private const int CheckpointPages = 4000;
+
     private readonly string _path;
     private readonly string _synchronous;
     private readonly TimeProvider _time;
     private readonly Connection _writer;
     private readonly SemaphoreSlim _writing = new(1);
+    private readonly KeptUsers _kept = new(); // used by who holds the writer only
     private readonly ConcurrentBag<Connection> _readers = [];
 
     /// <param name="synchronous"><c>NORMAL</c>, or <c>FULL</c> for commits that outlive a loss of power by themselves, at the price of a sync each.</param>
@@ -68,61 +72,61 @@ public sealed partial class SqliteStateStore : IStateStore, IDisposable
     public ValueTask<WeightsRead> ReadWeightsAsync(UserKey user, CancellationToken cancellation) =>
         ValueTask.FromResult(new WeightsRead(WithReader(connection => connection.ReadWeights(user)), CostUsd: 0));
 
-    public ValueTask<UserRead> ReadUserAsync(UserKey user, CancellationToken cancellation) =>
-        ValueTask.FromResult(WithReader(connection => connection.ReadUser(user)));
+    // What a learner asks before it commits is asked of the connection that commits: every other one has to read its pages anew after each commit.
+    public ValueTask<UserRead> ReadUserAsync(UserKey user, CancellationToken cancellation) => WithWriterAsync(() => _kept.Find(user, _writer.DataVersion) ?? _kept.Add(user, _writer.ReadUser(user)), cancellation);
 
-    public ValueTask<IReadOnlySet<string>> FindAcceptedAsync(string tenant, string app, IReadOnlyCollection<string> feedbackIds, CancellationToken cancellation) =>
-        ValueTask.FromResult(WithReader(connection =>
-        {
-            var found = new HashSet<string>();
-            foreach (var id in feedbackIds)
-            {
-                if (connection.IsAccepted.Bind(tenant, app, HashOf(id)).ExecuteScalar() is not null) found.Add(id);
-            }
-            return (IReadOnlySet<string>)found;
-        }));
-
-    public async ValueTask<IReadOnlyList<bool>> CommitAsync(IReadOnlyList<UserCommit> commits, CancellationToken cancellation)
+    public ValueTask<IReadOnlySet<string>> FindAcceptedAsync(string tenant, string app, IReadOnlyCollection<string> feedbackIds, CancellationToken cancellation) => WithWriterAsync(() =>
     {
-        await _writing.WaitAsync(cancellation);
-        try
+        var found = new HashSet<string>();
+        foreach (var id in feedbackIds)
         {
-            return Database.Guard(_path, () =>
-            {
-                // One transaction holds many users' commits; a user who lost a race is taken back alone.
-                return Database.InTransaction(_writer.Sqlite, () => commits.Select(commit => _writer.TryCommit(commit, _time.GetUtcNow())).ToArray());
-            });
+            if (_writer.IsAccepted.Bind(tenant, app, HashOf(id)).ExecuteScalar() is not null) found.Add(id);
         }
-        finally
-        {
-            _writing.Release();
-        }
-    }
+        return (IReadOnlySet<string>)found;
+    }, cancellation);
 
-    public async ValueTask FlushAsync(CancellationToken cancellation)
+    public ValueTask<IReadOnlyList<bool>> CommitAsync(IReadOnlyList<UserCommit> commits, CancellationToken cancellation) => WithWriterAsync(
+        () =>
+        {
+            // One transaction holds many users' commits; a user who lost a race is taken back alone.
+            var done = Database.InTransaction(_writer.Sqlite, () => commits.Select(commit => _writer.TryCommit(commit, _time.GetUtcNow())).ToArray());
+            for (var i = 0; i < done.Length; i++) _kept.Commit(commits[i], done[i]);
+            return (IReadOnlyList<bool>)done;
+        }, cancellation);
+
+    public async ValueTask FlushAsync(CancellationToken cancellation) => await WithWriterAsync(() =>
     {
-        await _writing.WaitAsync(cancellation);
-        try
-        {
-            // A checkpoint syncs the log before it copies from it, so every commit before it is then on the disk.
-            Database.Guard(_path, () =>
-            {
-                // FULL: a passive one that a reader keeps from copying anything syncs nothing either, and says so in its answer alone.
-                using var command = _writer.Sqlite.CreateCommand();
-                command.CommandText = "PRAGMA wal_checkpoint(FULL)";
-                return Convert.ToInt64(command.ExecuteScalar(), CultureInfo.InvariantCulture) == 0 ? true : throw new StoreException($"the database {_path} is busy: not flushed");
-            });
-        }
-        finally
-        {
-            _writing.Release();
-        }
-    }
+        // A checkpoint syncs the log before it copies from it, so every commit before it is then on the disk.
+        // FULL: a passive one that a reader keeps from copying anything syncs nothing either, and says so in its answer alone.
+        using var command = _writer.Sqlite.CreateCommand();
+        command.CommandText = "PRAGMA wal_checkpoint(FULL)";
+        return Convert.ToInt64(command.ExecuteScalar(), CultureInfo.InvariantCulture) == 0 ? true : throw new StoreException($"the database {_path} is busy: not flushed");
+    }, cancellation);
 
     public void Dispose()
     {
         _writer.Dispose();
         while (_readers.TryTake(out var reader)) reader.Dispose();
+    }
+
+    /// <summary>For what changes users in another way than by committing them.</summary>
+    private ValueTask<T> ChangeAsync<T>(Func<T> change, CancellationToken cancellation) => WithWriterAsync(() =>
+    {
+        _kept.Clear();
+        return change();
+    }, cancellation);
+
+    private async ValueTask<T> WithWriterAsync<T>(Func<T> action, CancellationToken cancellation)
+    {
+        await _writing.WaitAsync(cancellation);
+        try
+        {
+            return Database.Guard(_path, action);
+        }
+        finally
+        {
+            _writing.Release();
+        }
     }
 
     private T WithReader<T>(Func<Connection, T> read) => Database.Guard(_path, () =>
@@ -146,6 +150,55 @@ public sealed partial class SqliteStateStore : IStateStore, IDisposable
 
     private static float[] ToFloats(byte[] bytes) => MemoryMarshal.Cast<byte, float>(bytes).ToArray();
 
+    private static long TagAfter(UserCommit commit) => commit.ExpectedTag is { } tag ? long.Parse(tag, CultureInfo.InvariantCulture) + 1 : (commit.Erasure?.Version ?? 0) + 1;
+
+    /// <summary>The users whom a learner has asked for of late, as its last commit left them: whoever sends much would otherwise be read and parsed again for every click.</summary>
+    private sealed class KeptUsers
+    {
+        private const int MostBytes = 16 << 20;
+
+        private readonly Dictionary<UserKey, UserRead> _users = [];
+        private long _version;
+        private int _bytes;
+
+        /// <param name="version">Of the database: what others have changed is not known here.</param>
+        public UserRead? Find(UserKey user, long version)
+        {
+            if (version != _version) Clear();
+            _version = version;
+            return _users.GetValueOrDefault(user);
+        }
+
+        public UserRead Add(UserKey user, UserRead read)
+        {
+            if (_bytes + SizeOf(read) > MostBytes) Clear();
+            _bytes += SizeOf(read);
+            return _users[user] = read;
+        }
+
+        /// <summary>What was committed is what is now kept; what was not, somebody else has changed.</summary>
+        public void Commit(UserCommit commit, bool isDone)
+        {
+            if (!_users.Remove(commit.User, out var before)) return;
+            _bytes -= SizeOf(before);
+            if (!isDone) return;
+            var head = commit.Head is not { } changed ? before.Head : changed with
+            {
+                Weights = changed.Weights with { Tag = TagAfter(commit).ToString(CultureInfo.InvariantCulture), Policy = changed.Weights.Policy ?? before.Head?.Weights.Policy },
+            };
+            Add(commit.User, before with { Head = head, Replayed = commit.Replayed ?? before.Replayed });
+        }
+
+        public void Clear()
+        {
+            _users.Clear();
+            _bytes = 0;
+        }
+
+        private static int SizeOf(UserRead read) =>
+            256 + (read.Head is { } head ? sizeof(float) * (head.Weights.Weights.Length + head.Covariance.Length) + head.Memory.Length + (head.Weights.Policy?.Length ?? 0) : 0);
+    }
+
     /// <summary>A connection and its prepared commands.</summary>
     private sealed partial class Connection : IDisposable
     {
@@ -158,10 +211,14 @@ public sealed partial class SqliteStateStore : IStateStore, IDisposable
         private readonly SqliteCommand _insertFeedback;
         private readonly SqliteCommand _takeOut;
         private readonly SqliteCommand _selectErasure;
+        private readonly SqliteCommand _selectReplayed;
+        private readonly SqliteCommand _dataVersion;
+        private readonly SqliteCommand _savepoint;
+        private readonly SqliteCommand _release;
 
         public Connection(string path, string synchronous)
         {
-            Sqlite = Database.Open(path, synchronous, Schema + EventSchema);
+            Sqlite = Database.Open(path, synchronous, Schema + EventSchema, CheckpointPages);
             Database.AddColumn(Sqlite, "covariances", "memory BLOB");
             Database.AddColumn(Sqlite, "feedback", "committed INTEGER NOT NULL DEFAULT 0");
             const string key = "tenant = $tenant AND app = $app AND user = $user";
@@ -185,11 +242,18 @@ public sealed partial class SqliteStateStore : IStateStore, IDisposable
                 "$tenant", "$app", "$user", "$hash", "$learnt", "$note", "$body", "$committed");
             _takeOut = Database.Prepare(Sqlite, $"DELETE FROM feedback WHERE {key} AND id_hash = $hash AND learnt = 0", "$tenant", "$app", "$user", "$hash");
             _selectErasure = Database.Prepare(Sqlite, $"SELECT at, version FROM erasures WHERE {key}", "$tenant", "$app", "$user");
+            _selectReplayed = Database.Prepare(Sqlite, $"SELECT upto FROM replays WHERE {key}", "$tenant", "$app", "$user");
+            _dataVersion = Database.Prepare(Sqlite, "PRAGMA data_version");
+            _savepoint = Database.Prepare(Sqlite, "SAVEPOINT one_user");
+            _release = Database.Prepare(Sqlite, "RELEASE one_user");
             IsAccepted = Database.Prepare(Sqlite, "SELECT 1 FROM feedback WHERE tenant = $tenant AND app = $app AND id_hash = $hash", "$tenant", "$app", "$hash");
         }
 
         public SqliteConnection Sqlite { get; }
         public SqliteCommand IsAccepted { get; }
+
+        /// <summary>Changes when another connection commits, of this process or of another.</summary>
+        public long DataVersion => (long)_dataVersion.ExecuteScalar()!;
 
         public HeadWeights? ReadWeights(UserKey user)
         {
@@ -213,12 +277,13 @@ public sealed partial class SqliteStateStore : IStateStore, IDisposable
             try
             {
                 var erasure = ReadErasure(user);
-                if (ReadWeights(user) is not { } weights) return new UserRead(null, erasure);
-                if (weights.Weights.Length == 0) return new UserRead(new HeadState(weights, []), erasure);
+                var replayed = ReadReplayed(user);
+                if (ReadWeights(user) is not { } weights) return new UserRead(null, erasure) { Replayed = replayed };
+                if (weights.Weights.Length == 0) return new UserRead(new HeadState(weights, []), erasure) { Replayed = replayed };
                 using var reader = _selectCovariance.Bind(user.Tenant, user.App, user.User).ExecuteReader();
                 if (!reader.Read()) throw new StoreException("a head without its covariance: the state database is damaged");
                 var head = new HeadState(weights, ToFloats(reader.GetFieldValue<byte[]>(0))) { Memory = reader.IsDBNull(1) ? [] : reader.GetFieldValue<byte[]>(1) };
-                return new UserRead(head, erasure) { Replayed = ReadReplayed(user) };
+                return new UserRead(head, erasure) { Replayed = replayed };
             }
             finally
             {
@@ -228,20 +293,21 @@ public sealed partial class SqliteStateStore : IStateStore, IDisposable
 
         public bool TryCommit(UserCommit commit, DateTimeOffset now)
         {
-            Database.Execute(Sqlite, "SAVEPOINT one_user");
-            var written = ReadErasure(commit.User) == commit.Erasure && TryWriteHead(commit)
+            _savepoint.ExecuteNonQuery();
+            // A head that is changed has its tag, which no erasure leaves standing.
+            var written = (commit is { Head: not null, ExpectedTag: not null } || ReadErasure(commit.User) == commit.Erasure) && TryWriteHead(commit)
                 && commit.Accepted.All(accepted => (!commit.IsRelease || TryTakeOut(commit.User, accepted)) && TryWriteFeedback(commit.User, accepted, now))
                 && commit.Events.All(change => TryWriteEvent(commit.User, change));
             if (written && commit.Replayed is { } upto) WriteReplayed(commit.User, upto);
             if (!written) Database.Execute(Sqlite, "ROLLBACK TO one_user");
-            Database.Execute(Sqlite, "RELEASE one_user");
+            _release.ExecuteNonQuery();
             return written;
         }
 
         public void Dispose()
         {
             DisposeEvents();
-            foreach (var command in new[] { _selectWeights, _selectCovariance, _insertHead, _updateHead, _putCovariance, _putPolicy, _insertFeedback, _takeOut, _selectErasure, IsAccepted }) command.Dispose();
+            foreach (var command in new[] { _selectWeights, _selectCovariance, _insertHead, _updateHead, _putCovariance, _putPolicy, _insertFeedback, _takeOut, _selectErasure, _selectReplayed, _dataVersion, _savepoint, _release, IsAccepted }) command.Dispose();
             Sqlite.Dispose();
         }
 
@@ -251,7 +317,7 @@ public sealed partial class SqliteStateStore : IStateStore, IDisposable
             var (tenant, app, user) = commit.User;
             var weights = head.Weights;
             var written = commit.ExpectedTag is null
-                ? _insertHead.Bind(tenant, app, user, (commit.Erasure?.Version ?? 0) + 1, weights.FeaturesVersion, weights.PriorVersion, weights.Updates, weights.Offset, ToBytes(weights.Weights)).ExecuteNonQuery()
+                ? _insertHead.Bind(tenant, app, user, TagAfter(commit), weights.FeaturesVersion, weights.PriorVersion, weights.Updates, weights.Offset, ToBytes(weights.Weights)).ExecuteNonQuery()
                 : _updateHead.Bind(tenant, app, user, weights.FeaturesVersion, weights.PriorVersion, weights.Updates, weights.Offset, ToBytes(weights.Weights),
                     long.Parse(commit.ExpectedTag, CultureInfo.InvariantCulture)).ExecuteNonQuery();
             if (written == 0) return false;

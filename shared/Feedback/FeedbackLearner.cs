@@ -38,7 +38,8 @@ public sealed partial class FeedbackLearner(AppHost apps, IStateStore state, Fee
         for (var attempt = 1; open.Count > 0; attempt++)
         {
             if (attempt > MostAttempts) throw new Store.StoreException($"the heads of {open.Count} users were changed by others {MostAttempts} times in a row");
-            var seen = await FindSeenAsync(open, cancellation);
+            // Few come twice, and a commit notices: only then it is asked which they are.
+            var seen = attempt == 1 ? [] : await FindSeenAsync(open, cancellation);
             var commits = new List<UserCommit>(open.Count);
             var models = new List<RankModel?>(open.Count);
             var sources = new List<(UserKey User, List<FeedbackMessage> Messages)>(open.Count);

@@ -109,12 +109,43 @@ public sealed class SqliteFeedbackQueueTests : FeedbackQueueTests
         using (var other = RawSqlite.Open(File)) other.Execute("INSERT INTO messages (body) VALUES (x'7b2c')");
         await queue.SendAsync([Some.Feedback("f2")], Cancellation);
 
-        var received = await queue.ReceiveAsync(10, Cancellation);
+        var received = await ReceiveAsync(queue, 3);
 
         Assert.Equal(["f1", "f2"], received.Where(one => one.Message.Fault is null).Select(one => one.Message.FeedbackId));
         var damaged = Assert.Single(received, one => one.Message.Fault is not null).Message;
         Assert.Equal("{,"u8.ToArray(), damaged.Raw);
         Assert.Equal(("", "", ""), (damaged.Tenant, damaged.App, damaged.User));
+    }
+
+    [Fact]
+    public async Task ReaderFarBehindOrAmongOtherSenders_MissesNothingAndGetsNothingTwice()
+    {
+        await using var queue = new SqliteFeedbackQueue(File);
+        await using var other = new SqliteFeedbackQueue(File);
+        var sent = new List<string>();
+
+        // More than is kept at hand, then messages of two processes in turns, then a reader who keeps up.
+        await SendAsync(queue, 3000);
+        for (var i = 0; i < 5; i++)
+        {
+            await SendAsync(other, 2);
+            await SendAsync(queue, 3);
+        }
+        Assert.Equal(sent, await ReceiveIdsAsync(queue, sent.Count, most: 700));
+        for (var i = 0; i < 5; i++)
+        {
+            sent.Clear();
+            await SendAsync(i % 2 == 0 ? queue : other, 2);
+            await SendAsync(queue, 1);
+            Assert.Equal(sent, await ReceiveIdsAsync(queue, sent.Count));
+        }
+
+        async Task SendAsync(SqliteFeedbackQueue to, int count)
+        {
+            string[] ids = [.. Enumerable.Range(0, count).Select(_ => Guid.NewGuid().ToString())];
+            sent.AddRange(ids);
+            await to.SendAsync([.. ids.Select(id => Some.Feedback(id))], Cancellation);
+        }
     }
 
     [Fact]

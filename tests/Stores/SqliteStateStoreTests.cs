@@ -87,6 +87,38 @@ public sealed class SqliteStateStoreTests : StateStoreTests, IDisposable
     }
 
     [Fact]
+    public async Task UsersThatSeveralProcessesChange_AreReadAsTheyAre()
+    {
+        // Each process keeps what it read and committed; whatever the others do must show.
+        var random = new Random(5);
+        IStateStore[] stores = [Store, Open()];
+        for (var i = 0; i < 150; i++)
+        {
+            var store = stores[random.Next(2)];
+            var user = random.Next(2) == 0 ? User : OtherUser;
+            var read = await store.ReadUserAsync(user, Cancellation);
+            var head = random.Next(4) switch
+            {
+                0 => null,
+                1 => Some.Head(i) with { Weights = Some.Head(i).Weights with { Policy = Some.Bytes(1 + random.Next(9)) } },
+                _ => Some.Head(i),
+            };
+            // A stale tag, or feedback that was accepted before, changes nothing.
+            var tag = random.Next(4) == 0 ? "77777" : read.Head?.Weights.Tag;
+            var id = random.Next(6) == 0 ? "f0" : $"f{i}";
+            if (random.Next(12) == 0) await store.EraseAsync(user, DateTimeOffset.UnixEpoch.AddDays(i), Cancellation);
+            else await store.CommitAsync([Commit(user, tag, head, id) with { Erasure = read.Erasure, Replayed = random.Next(5) == 0 ? i : null }], Cancellation);
+
+            using var fresh = new SqliteStateStore(File);
+            foreach (var each in stores) Assert.Equal(Described(await fresh.ReadUserAsync(user, Cancellation)), Described(await each.ReadUserAsync(user, Cancellation)));
+        }
+
+        static string Described(UserRead read) => read.Head is not { } head ? $"none, {read.Erasure}" : string.Join(' ',
+            head.Weights with { Weights = [], Policy = null }, read.Erasure, read.Replayed, Convert.ToHexString(head.Weights.Policy ?? []), Convert.ToHexString(head.Memory),
+            string.Join(',', head.Weights.Weights), string.Join(',', head.Covariance));
+    }
+
+    [Fact]
     public void FolderInTheFilesPlace_IsAnErrorThatNamesIt()
     {
         Directory.CreateDirectory(_folder["folder.db"]);

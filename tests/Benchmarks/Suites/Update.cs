@@ -20,7 +20,7 @@ internal static class Update
 
     public static Command Command()
     {
-        var events = new Option<int>("--events") { Description = "Feedbacks that are learnt one at a time, and ten times as many in batches", HelpName = "N", DefaultValueFactory = _ => 2000 };
+        var events = new Option<int>("--events") { Description = "Feedbacks that are learnt one at a time, and five times as many in batches", HelpName = "N", DefaultValueFactory = _ => 6000 };
         Suite.RequirePositive(events);
         return Suite.Create("update", "One update of a head: compute, durable through queue and store, and beside batch refits.", [events], (parsed, report) =>
         {
@@ -117,7 +117,7 @@ internal static class Update
     private static async Task WriteDurableAsync(Report report, Speaker speaker, int events)
     {
         report.Heading("Durable: through the queue (FULL), learnt and committed, SQLite");
-        report.Text($"One at a time: sent, received, learnt, committed, {events} times, the first ones not counted; in batches: {10 * events} feedbacks of 16 users, each user's standing together, until all are learnt, flushed and gone from the queue.\n");
+        report.Text($"One at a time: sent, received, learnt, committed, {events} times, the first half of them not counted; in batches: {5 * events} feedbacks of 16 users, each user's standing together, until all are learnt, flushed and gone from the queue.\n");
         var rows = new List<string[]>();
         foreach (var synchronous in new[] { "NORMAL", "FULL" })
         {
@@ -134,7 +134,7 @@ internal static class Update
 
             var process = Process.GetCurrentProcess();
             var times = new List<double>();
-            var warm = Math.Min(200, events / 2);
+            var warm = events / 2;
             TimeSpan cpu = default;
             for (var i = 0; i < events; i++)
             {
@@ -149,7 +149,7 @@ internal static class Update
             process.Refresh();
             var aloneCpu = (process.TotalProcessorTime - cpu).TotalMilliseconds / times.Count;
 
-            var messages = Enumerable.Range(0, 10 * events).Select(i => Message(speaker, $"u{i / (10 * events / 16 + 1)}", $"{synchronous}-b{i}", i)).ToArray();
+            var messages = Enumerable.Range(0, 5 * events).Select(i => Message(speaker, $"u{i / (5 * events / 16 + 1)}", $"{synchronous}-b{i}", i)).ToArray();
             var sending = Stopwatch.GetTimestamp();
             foreach (var chunk in messages.Chunk(1024)) await queue.SendAsync(chunk, CancellationToken.None);
             var sent = Stopwatch.GetElapsedTime(sending);
