@@ -6,7 +6,7 @@ namespace Skiff.Routing;
 internal sealed class LatencyQuantile(double quantile)
 {
     private const int Fine = 8;
-    private const int FewestForSaying = 32;
+    private const int FewestForSaying = 16;
     private const int Kept = 2048;
     private readonly int[] _counts = new int[Fine * 40];
     private int _total;
@@ -15,11 +15,12 @@ internal sealed class LatencyQuantile(double quantile)
     /// <summary>Microseconds; null until enough is known.</summary>
     public long? Microseconds => Volatile.Read(ref _value) is > 0 and var value ? value : null;
 
-    public void Add(long microseconds)
+    /// <returns>Whether the quantile was looked up anew.</returns>
+    public bool Add(long microseconds)
     {
         _counts[Bucket(microseconds)]++;
         var total = Interlocked.Increment(ref _total);
-        if (total % FewestForSaying != 0) return;
+        if (total % FewestForSaying != 0) return false;
         var (below, sum) = (0, 0);
         foreach (var count in _counts) sum += count;
         for (var i = 0; i < _counts.Length; i++)
@@ -29,9 +30,10 @@ internal sealed class LatencyQuantile(double quantile)
             Volatile.Write(ref _value, UpperEnd(i));
             break;
         }
-        if (total < Kept) return;
+        if (total < Kept) return true;
         for (var i = 0; i < _counts.Length; i++) _counts[i] /= 2;
         Volatile.Write(ref _total, Kept / 2);
+        return true;
     }
 
     private static int Bucket(long microseconds)

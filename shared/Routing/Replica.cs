@@ -4,6 +4,7 @@ namespace Skiff.Routing;
 public sealed class Replica
 {
     private readonly Circuit _circuit;
+    private readonly LatencyQuantile?[] _latencies = new LatencyQuantile?[Router.Estimators];
     private int _assigned;
     private int _inFlight;
     private int _isGone;
@@ -61,6 +62,13 @@ public sealed class Replica
         var assigned = Volatile.Read(ref _assigned);
         return Interlocked.Add(ref _assigned, assigned / 2 - assigned);
     }
+
+    /// <summary>How long requests for these models take here; null before there were any.</summary>
+    internal LatencyQuantile? Latency(ulong slot) => Volatile.Read(ref _latencies[slot]);
+
+    /// <returns>Whether its quantile was looked up anew.</returns>
+    internal bool Took(ulong slot, long microseconds, double quantile) =>
+        (Latency(slot) ?? Interlocked.CompareExchange(ref _latencies[slot], new LatencyQuantile(quantile), null) ?? Latency(slot)!).Add(microseconds);
 
     internal void Say(ReplicaReport report, long now)
     {

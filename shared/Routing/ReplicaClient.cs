@@ -132,9 +132,9 @@ public sealed class ReplicaClient(Router router, HttpMessageInvoker http, Caller
                 if (done.Outcome == Outcome.Answered)
                 {
                     refused?.Close(refused.Outcome);
-                    // The one that was asked first and lost was late; the one asked besides may have been about to answer.
+                    // The one that was asked first was late, also where it answers first; the one asked besides may have been about to answer.
                     foreach (var loser in running) loser.Close(loser.Number < done.Number ? Outcome.Late : Outcome.Abandoned);
-                    return new ReplicaReply(done.Response!, done.Lease, Outcome.Answered, done.Cancel);
+                    return new ReplicaReply(done.Response!, done.Lease, running.Exists(loser => loser.Number > done.Number) ? Outcome.Late : Outcome.Answered, done.Cancel);
                 }
                 if (done.Response is not null && refused is null) refused = done;
                 else done.Close(done.Outcome);
@@ -149,7 +149,7 @@ public sealed class ReplicaClient(Router router, HttpMessageInvoker http, Caller
         catch (OperationCanceledException) when (overdue.IsCancellationRequested && !cancellation.IsCancellationRequested)
         {
             refused?.Close(refused.Outcome);
-            foreach (var attempt in running) attempt.Close(Outcome.Late);
+            foreach (var attempt in running) attempt.Close(Outcome.Overdue);
             throw new RequestException(Refusal.DeadlineExceeded, "the deadline passed before a replica answered");
         }
         catch (OperationCanceledException)

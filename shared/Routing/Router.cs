@@ -14,12 +14,16 @@ public sealed class Router
     /// <summary>Where owners come from a table: so many slots are a key's own, one after the other. A key that fills all of them has the next so many anywhere, each request others.</summary>
     private const int Tries = 16;
 
-    private const int Estimators = 64;
+    /// <summary>So many replicas' latencies say what is late at all of them.</summary>
+    private const int MostCompared = 64;
+
+    /// <summary>Models share so many estimators of latency.</summary>
+    internal const int Estimators = 64;
 
     private readonly RouterOptions _options;
     private readonly TimeProvider _time;
     private readonly long _reportAge;
-    private readonly LatencyQuantile[] _latencies;
+    private readonly long[] _lateAfter = new long[Estimators]; // microseconds; 0 where too little is known
     private readonly RetryBudget _budget;
     private ReplicaSet _set = ReplicaSet.Empty;
     private int _assigned;
@@ -33,7 +37,6 @@ public sealed class Router
         _time = time;
         _reportAge = (long)(options.ReportAge.TotalSeconds * time.TimestampFrequency);
         _budget = new RetryBudget(options);
-        _latencies = [.. Enumerable.Range(0, Estimators).Select(_ => new LatencyQuantile(options.HedgeQuantile))];
     }
 
     public RouterOptions Options => _options;
@@ -96,7 +99,7 @@ public sealed class Router
 
     /// <summary>How long to wait for an answer before another replica is asked too; null while too little is known, or never.</summary>
     internal TimeSpan? HedgeDelay(ulong model) => _options.HedgeQuantile >= 1 ? null
-        : _latencies[model % Estimators].Microseconds is { } late ? TimeSpan.FromTicks(Math.Max(late * TimeSpan.TicksPerMicrosecond, _options.ShortestHedge.Ticks))
+        : Volatile.Read(ref _lateAfter[model % Estimators]) is > 0 and var late ? TimeSpan.FromTicks(Math.Max(late * TimeSpan.TicksPerMicrosecond, _options.ShortestHedge.Ticks))
         : _options.FirstHedge;
 
     /// <summary>
@@ -106,7 +109,8 @@ public sealed class Router
     public void Probed(Replica replica, bool isWell, bool isDecisive = true)
     {
         var wasGone = replica.SetGone(!isWell);
-        if (isWell && (!replica.IsOut || !replica.Circuit.IsSlow || wasGone)) Succeeded(replica);
+        if (isWell && wasGone) Closed(replica.Circuit.Close());
+        else if (isWell && (!replica.IsOut || !replica.Circuit.IsSlow)) Closed(replica.Circuit.Succeeded());
         else if (!isWell && replica.IsOut) replica.Circuit.IsSlow = false; // it isn't late, it's gone
         else if (!isWell) Failed(replica, isDecisive);
     }
@@ -119,13 +123,19 @@ public sealed class Router
         switch (outcome)
         {
             case Outcome.Answered:
-                Succeeded(lease.Replica);
-                _latencies[lease.Model % Estimators].Add((long)_time.GetElapsedTime(lease.Began).TotalMicroseconds);
+                Closed(lease.Replica.Circuit.Succeeded());
+                Measure(lease);
                 break;
             case Outcome.Late:
-                Failed(lease.Replica, isDecisive: false, isSlow: true);
+                // Where those that are left out are asked anyhow, leaving out more than half of them only upsets who is where.
+                var mayOpen = !_options.AsksLateOnes || (Volatile.Read(ref _out) + 1) * 2 <= Replicas.Count;
+                Opened(lease.Replica.Circuit.WasLate(_time.GetTimestamp(), _time.TimestampFrequency, mayOpen));
                 // Otherwise the quantile would be that of the fast ones, and ever more would be late.
-                _latencies[lease.Model % Estimators].Add((long)_time.GetElapsedTime(lease.Began).TotalMicroseconds);
+                Measure(lease);
+                break;
+            case Outcome.Overdue:
+                Failed(lease.Replica, isDecisive: false, isSlow: true);
+                Measure(lease);
                 break;
             case Outcome.Failed or Outcome.Unreachable:
                 Failed(lease.Replica, outcome == Outcome.Unreachable);
@@ -138,14 +148,33 @@ public sealed class Router
 
     internal void Say(Replica replica, ReplicaReport report) => replica.Say(report, _time.GetTimestamp());
 
-    private void Succeeded(Replica replica)
+    /// <summary>A request is late that takes longer than most do at most replicas: slow ones don't make lateness the rule, unless they are more than half.</summary>
+    private void Measure(in Lease lease)
     {
-        if (replica.Circuit.Succeeded()) Interlocked.Decrement(ref _out);
+        var slot = lease.Model % Estimators;
+        if (!lease.Replica.Took(slot, (long)_time.GetElapsedTime(lease.Began).TotalMicroseconds, _options.HedgeQuantile)) return;
+        Span<long> known = stackalloc long[MostCompared];
+        var count = 0;
+        foreach (var replica in Replicas.Replicas)
+        {
+            if (count < MostCompared && replica.Latency(slot)?.Microseconds is { } microseconds) known[count++] = microseconds;
+        }
+        if (count == 0) return; // it is no longer one of them
+        known[..count].Sort();
+        Volatile.Write(ref _lateAfter[slot], known[(count - 1) / 2]);
     }
 
-    private void Failed(Replica replica, bool isDecisive, bool isSlow = false)
+    private void Failed(Replica replica, bool isDecisive, bool isSlow = false) =>
+        Opened(replica.Circuit.Failed(_time.GetTimestamp(), _time.TimestampFrequency, isDecisive, isSlow));
+
+    private void Opened(bool isNew)
     {
-        if (replica.Circuit.Failed(_time.GetTimestamp(), _time.TimestampFrequency, isDecisive, isSlow)) Interlocked.Increment(ref _out);
+        if (isNew) Interlocked.Increment(ref _out);
+    }
+
+    private void Closed(bool isNew)
+    {
+        if (isNew) Interlocked.Decrement(ref _out);
     }
 
     /// <returns>Whose slot it is among those that may take more, and the best of these that has the model: the same, another, or none.</returns>
@@ -249,8 +278,11 @@ public enum Outcome
     /// <summary>Nobody listens there.</summary>
     Unreachable,
 
-    /// <summary>Another answered first, though asked later; or the deadline came.</summary>
+    /// <summary>It took so long that another was asked besides, whichever of them answered first.</summary>
     Late,
+
+    /// <summary>The deadline came first.</summary>
+    Overdue,
 
     /// <summary>It refused for now, being full: no reason to think that it is broken.</summary>
     Refused,

@@ -165,7 +165,7 @@ public sealed class RouterTests
         {
             Assert.True(router.TryTake(1, 0, null, out var lease));
             Assert.Equal(late, lease.Replica);
-            lease.End(Outcome.Late);
+            lease.End(Outcome.Overdue);
         }
         Assert.True(late.IsOut);
         Assert.True(router.TryTake(1, 0, null, out var anyhow));
@@ -179,6 +179,80 @@ public sealed class RouterTests
         Assert.False(router.TryTake(1, 0, null, out _));
         router.Probed(late, isWell: true);
         Assert.False(late.IsOut);
+    }
+
+    [Fact]
+    public void LateOneInTwenty_StaysIn_LateMostly_IsLeftOut_UntilItIsInTimeSeveralTimes()
+    {
+        var router = Some(3, new RouterOptions { AsksLateOnes = true });
+        var replica = router.Replicas.Replicas[0];
+        var key = Enumerable.Range(0, 100).Select(i => (ulong)i).First(key => Chosen(key) == replica);
+        for (var i = 0; i < 400; i++) End(i % 20 == 0 ? Outcome.Late : Outcome.Answered);
+        Assert.False(replica.IsOut);
+
+        for (var i = 0; i < 40 && !replica.IsOut; i++) End(i % 2 == 0 ? Outcome.Late : Outcome.Answered);
+        Assert.True(replica.IsOut);
+
+        // A trial that is in time by chance brings nothing back; one that is late makes the next pause longer.
+        _time.Advance(router.Options.Pause);
+        End(Outcome.Answered);
+        End(Outcome.Late);
+        Assert.True(replica.IsOut);
+        _time.Advance(router.Options.Pause);
+        Assert.NotEqual(replica, Chosen(key));
+        _time.Advance(router.Options.Pause);
+        for (var i = 0; i < router.Options.Failures; i++)
+        {
+            Assert.True(replica.IsOut);
+            End(Outcome.Answered);
+        }
+        Assert.False(replica.IsOut);
+
+        // Others take their share, so that its own is not above the bound.
+        void End(Outcome outcome)
+        {
+            foreach (var other in router.Replicas.Replicas)
+            {
+                if (other == replica) continue;
+                Assert.True(router.TryTake(Enumerable.Range(0, 1000).Select(i => (ulong)i).First(each => Chosen(each) == other), 0, null, out var lease));
+                lease.End(Outcome.Answered);
+            }
+            Assert.True(router.TryTake(key, 0, null, out var own));
+            Assert.Equal(replica, own.Replica);
+            own.End(outcome);
+        }
+
+        Replica Chosen(ulong each)
+        {
+            Assert.True(router.TryTake(each, 0, null, out var lease));
+            lease.End(Outcome.Abandoned);
+            return lease.Replica;
+        }
+    }
+
+    [Fact]
+    public void AllLate_ItIsTheLoad_AndAtMostHalfAreLeftOut()
+    {
+        var router = Some(4, new RouterOptions { AsksLateOnes = true });
+        for (var i = 0; i < 200; i++)
+        {
+            Assert.True(router.TryTake((ulong)i, 0, null, out var lease));
+            lease.End(Outcome.Late);
+        }
+        Assert.Equal(2, router.Replicas.Replicas.ToArray().Count(replica => replica.IsOut));
+    }
+
+    [Fact]
+    public void HedgeDelay_OneSlowReplicaOfThree_IsThatOfTheOthers()
+    {
+        var router = Some(3);
+        for (var i = 1; i <= 960; i++)
+        {
+            Assert.True(router.TryTake((ulong)i, Model, null, out var lease));
+            _time.Advance(TimeSpan.FromMilliseconds(lease.Replica == router.Replicas.Replicas[1] ? 200 : 10));
+            lease.End(Outcome.Answered);
+        }
+        Assert.InRange(router.HedgeDelay(Model)!.Value.TotalMilliseconds, 10, 12);
     }
 
     [Fact]
