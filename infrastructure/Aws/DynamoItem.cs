@@ -19,7 +19,7 @@ namespace Skiff.Aws;
 /// 7:default6:digits4:user2:u1             logkey       key
 /// 7:default6:digits4:user2:u1             replayed     version: of the order up to which a replay made the head
 /// 7:default6:digits8:feedback32:&lt;hash&gt;    feedback     user, version, place, learnt, note, body, committed, expires
-/// 7:default11:digits/rank6:events1:0      event:&lt;hash&gt;  id, due, version, body
+/// 7:default11:digits/rank6:events1:0      event:&lt;hash&gt;  id, due, version, body, user where it names one
 /// 7:default11:digits/rank6:events1:0      due:&lt;when&gt;:&lt;hash&gt;
 /// </code>
 /// Feedback lies by the hash of its id, whosever it is: its place being free is what makes it count once for an app, and hashes spread over partitions.
@@ -29,7 +29,7 @@ internal static class DynamoItem
 {
     public const string Due = "due:";
 
-    private const string EventPrefix = "event:";
+    public const string EventPrefix = "event:";
 
     public const string Weights = "weights", Covariance = "covariance", Feedback = "feedback", Policy = "policy", Memory = "memory", Erased = "erased", LogKey = "logkey", Replayed = "replayed";
 
@@ -52,8 +52,10 @@ internal static class DynamoItem
 
     public static Dictionary<string, AttributeValue> KeyOfEvent(UserKey shard, string id) => Of(KeyOfEvents(shard), EventPrefix + HashOf(id));
 
-    public static Dictionary<string, AttributeValue> KeyOfDue(UserKey shard, WaitingEvent waiting) =>
-        Of(KeyOfEvents(shard), $"{Due}{waiting.Due.UtcTicks:x16}:{HashOf(waiting.Id)}");
+    public static Dictionary<string, AttributeValue> KeyOfDue(UserKey shard, WaitingEvent waiting) => KeyOfDue(KeyOfEvents(shard), waiting);
+
+    /// <param name="events"><see cref="KeyOfEvents"/>.</param>
+    public static Dictionary<string, AttributeValue> KeyOfDue(string events, WaitingEvent waiting) => Of(events, $"{Due}{waiting.Due.UtcTicks:x16}:{HashOf(waiting.Id)}");
 
     /// <summary>What sorts behind every key of an event that is due by then, and before all others.</summary>
     public static string DueUntil(DateTimeOffset at) => $"{Due}{at.UtcTicks:x16};";
@@ -61,16 +63,24 @@ internal static class DynamoItem
     /// <summary>The key of the event that a due item is about.</summary>
     public static Dictionary<string, AttributeValue> EventOfDue(Dictionary<string, AttributeValue> due) => Of(due["pk"].S, EventPrefix + due["sk"].S[^32..]);
 
-    public static Dictionary<string, AttributeValue> OfEvent(UserKey shard, WaitingEvent waiting) => new(KeyOfEvent(shard, waiting.Id))
+    public static Dictionary<string, AttributeValue> OfEvent(UserKey shard, WaitingEvent waiting)
     {
-        ["id"] = new() { S = waiting.Id },
-        ["due"] = Number(waiting.Due.UtcTicks),
-        ["version"] = Number(waiting.Version),
-        ["body"] = new() { B = new MemoryStream(waiting.Body) },
-    };
+        var item = new Dictionary<string, AttributeValue>(KeyOfEvent(shard, waiting.Id))
+        {
+            ["id"] = new() { S = waiting.Id },
+            ["due"] = Number(waiting.Due.UtcTicks),
+            ["version"] = Number(waiting.Version),
+            ["body"] = new() { B = new MemoryStream(waiting.Body) },
+        };
+        if (waiting.User is { Length: > 0 } user) item["user"] = new() { S = user };
+        return item;
+    }
 
     public static WaitingEvent ReadEvent(Dictionary<string, AttributeValue> item) => new(
-        item["id"].S, new DateTimeOffset(long.Parse(item["due"].N, CultureInfo.InvariantCulture), TimeSpan.Zero), long.Parse(item["version"].N, CultureInfo.InvariantCulture), item["body"].B.ToArray());
+        item["id"].S, new DateTimeOffset(long.Parse(item["due"].N, CultureInfo.InvariantCulture), TimeSpan.Zero), long.Parse(item["version"].N, CultureInfo.InvariantCulture), item["body"].B.ToArray())
+    {
+        User = item.GetValueOrDefault("user")?.S,
+    };
 
     public static Dictionary<string, AttributeValue> Of(string pk, string sk) => new() { ["pk"] = new() { S = pk }, ["sk"] = new() { S = sk } };
 

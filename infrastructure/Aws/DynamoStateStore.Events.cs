@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using Amazon.DynamoDBv2;
 using Amazon.DynamoDBv2.Model;
 using Skiff.Personalization;
@@ -35,6 +36,32 @@ public sealed partial class DynamoStateStore : IEventStore
         _calls.CountRead(response.ConsumedCapacity);
         var events = await ReadEventItemsAsync([.. (response.Items ?? []).Select(DynamoItem.EventOfDue)], cancellation);
         return [.. events.OrderBy(waiting => waiting.Due)];
+    }
+
+    public async IAsyncEnumerable<WaitingEvent> ReadEventsAsync(UserKey user, [EnumeratorCancellation] CancellationToken cancellation)
+    {
+        await foreach (var item in FindEventsAsync(user, cancellation)) yield return DynamoItem.ReadEvent(item);
+    }
+
+    private async IAsyncEnumerable<Dictionary<string, AttributeValue>> FindEventsAsync(UserKey user, [EnumeratorCancellation] CancellationToken cancellation)
+    {
+        if (user.User.Length == 0) yield break;
+        foreach (var app in UserKey.EventApps(user.App))
+        {
+            var request = new ScanRequest
+            {
+                TableName = _table,
+                ConsistentRead = true,
+                FilterExpression = "begins_with(pk, :prefix) AND begins_with(sk, :event) AND #user = :user",
+                ExpressionAttributeNames = new() { ["#user"] = "user" },
+                ExpressionAttributeValues = new()
+                {
+                    [":prefix"] = new() { S = DynamoItem.PrefixOf(user.Tenant, app, "events") }, [":event"] = new() { S = DynamoItem.EventPrefix }, [":user"] = new() { S = user.User },
+                },
+                ReturnConsumedCapacity = ReturnConsumedCapacity.TOTAL,
+            };
+            await foreach (var item in ScanAsync(request, cancellation)) yield return item;
+        }
     }
 
     private async Task<IReadOnlyList<WaitingEvent>> ReadEventItemsAsync(IReadOnlyList<Dictionary<string, AttributeValue>> keys, CancellationToken cancellation)

@@ -49,6 +49,7 @@ public sealed partial class DynamoStateStore
             // A commit from after the erasure has feedback of its own.
             if (DynamoItem.ReadFeedback(item).Accepted.Message.At <= at) keys.Add(DynamoItem.Of(item["pk"].S, item["sk"].S));
         }
+        await foreach (var item in FindEventsAsync(user, cancellation)) keys.AddRange([DynamoItem.Of(item["pk"].S, item["sk"].S), DynamoItem.KeyOfDue(item["pk"].S, DynamoItem.ReadEvent(item))]);
         using var turns = new SemaphoreSlim(CommitsAtOnce);
         await Task.WhenAll(keys.Select(async key =>
         {

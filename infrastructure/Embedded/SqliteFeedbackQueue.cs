@@ -15,6 +15,7 @@ public sealed class SqliteFeedbackQueue : IFeedbackQueue, IAsyncDisposable
 {
     private const string Schema = "CREATE TABLE IF NOT EXISTS messages (seq INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL)";
     private const int MostPerCommit = 1024;
+    private static readonly TimeSpan LongestWait = TimeSpan.FromSeconds(1);
 
     // 2 MiB: a log that starts over soon writes where it has written before, and such a sync costs half of one that makes the file longer.
     private const int CheckpointPages = 512;
@@ -61,7 +62,8 @@ public sealed class SqliteFeedbackQueue : IFeedbackQueue, IAsyncDisposable
     {
         while (true)
         {
-            await _arrived.WaitAsync(cancellation);
+            // Or after a second: replicas are processes of their own and write into the same file.
+            await _arrived.WaitAsync(LongestWait, cancellation);
             List<ReceivedFeedback> received;
             try
             {

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using Microsoft.Data.Sqlite;
 using Skiff.Personalization;
 using Skiff.Ranking;
@@ -10,7 +11,7 @@ public sealed partial class SqliteStateStore : IEventStore
     private const string EventSchema = """
         CREATE TABLE IF NOT EXISTS events (
             tenant TEXT NOT NULL, app TEXT NOT NULL, user TEXT NOT NULL, id TEXT NOT NULL,
-            due INTEGER NOT NULL, version INTEGER NOT NULL, body BLOB NOT NULL,
+            due INTEGER NOT NULL, version INTEGER NOT NULL, body BLOB NOT NULL, who TEXT,
             PRIMARY KEY (tenant, app, user, id));
         CREATE INDEX IF NOT EXISTS events_due ON events (tenant, app, user, due);
         """;
@@ -21,9 +22,19 @@ public sealed partial class SqliteStateStore : IEventStore
     public ValueTask<IReadOnlyList<WaitingEvent>> FindDueAsync(UserKey shard, DateTimeOffset at, int most, CancellationToken cancellation) =>
         ValueTask.FromResult(WithReader(connection => connection.FindDue(shard, at, most)));
 
+    public async IAsyncEnumerable<WaitingEvent> ReadEventsAsync(UserKey user, [EnumeratorCancellation] CancellationToken cancellation)
+    {
+        cancellation.ThrowIfCancellationRequested();
+        foreach (var app in UserKey.EventApps(user.App))
+        {
+            foreach (var waiting in WithReader(connection => connection.ReadEventsOf(user with { App = app }))) yield return waiting;
+            await Task.Yield();
+        }
+    }
+
     private sealed partial class Connection
     {
-        private const string Columns = "id, due, version, body", OfShard = "tenant = $tenant AND app = $app AND user = $user";
+        private const string Columns = "id, due, version, body, who", OfShard = "tenant = $tenant AND app = $app AND user = $user";
 
         // Made when first needed: most connections never see an event.
         private SqliteCommand? _selectEvent;
@@ -44,6 +55,13 @@ public sealed partial class SqliteStateStore : IEventStore
             return Read(_selectDue.Bind(shard.Tenant, shard.App, shard.User, at.UtcTicks, most));
         }
 
+        /// <param name="user">With the app under which the events' shards lie.</param>
+        public List<WaitingEvent> ReadEventsOf(UserKey user) => Select(
+            $"SELECT {Columns} FROM events WHERE tenant = $tenant AND app = $app AND who = $who ORDER BY due", Read, ("$tenant", user.Tenant), ("$app", user.App), ("$who", user.User));
+
+        private int EraseEvents(UserKey user) => UserKey.EventApps(user.App).Sum(app => Execute(
+            "DELETE FROM events WHERE tenant = $tenant AND app = $app AND who = $who", ("$tenant", user.Tenant), ("$app", app), ("$who", user.User)));
+
         /// <returns>False when the event is not as it was read.</returns>
         private bool TryWriteEvent(UserKey shard, EventChange change)
         {
@@ -51,9 +69,9 @@ public sealed partial class SqliteStateStore : IEventStore
             if (change.Before is not { } before)
             {
                 var after = change.After!;
-                _insertEvent ??= Database.Prepare(Sqlite, "INSERT INTO events VALUES ($tenant, $app, $user, $id, $due, $version, $body) ON CONFLICT DO NOTHING",
-                    "$tenant", "$app", "$user", "$id", "$due", "$version", "$body");
-                return _insertEvent.Bind(tenant, app, user, after.Id, after.Due.UtcTicks, after.Version, after.Body).ExecuteNonQuery() == 1;
+                _insertEvent ??= Database.Prepare(Sqlite, "INSERT INTO events VALUES ($tenant, $app, $user, $id, $due, $version, $body, $who) ON CONFLICT DO NOTHING",
+                    "$tenant", "$app", "$user", "$id", "$due", "$version", "$body", "$who");
+                return _insertEvent.Bind(tenant, app, user, after.Id, after.Due.UtcTicks, after.Version, after.Body, after.User).ExecuteNonQuery() == 1;
             }
             if (change.After is { } changed)
             {
@@ -69,9 +87,12 @@ public sealed partial class SqliteStateStore : IEventStore
         {
             var events = new List<WaitingEvent>();
             using var reader = command.ExecuteReader();
-            while (reader.Read()) events.Add(new WaitingEvent(reader.GetString(0), new DateTimeOffset(reader.GetInt64(1), TimeSpan.Zero), reader.GetInt64(2), reader.GetFieldValue<byte[]>(3)));
+            while (reader.Read()) events.Add(Read(reader));
             return events;
         }
+
+        private static WaitingEvent Read(SqliteDataReader reader) =>
+            new(reader.GetString(0), new DateTimeOffset(reader.GetInt64(1), TimeSpan.Zero), reader.GetInt64(2), reader.GetFieldValue<byte[]>(3)) { User = reader.IsDBNull(4) ? null : reader.GetString(4) };
 
         private void DisposeEvents()
         {

@@ -103,7 +103,7 @@ public sealed partial class SqliteStateStore
         {
             ReadOnlySpan<(string, object)> key = [("$tenant", user.Tenant), ("$app", user.App), ("$user", user.User)];
             var version = Math.Max(ReadErasure(user)?.Version ?? 0, ReadWeights(user) is { } weights ? long.Parse(weights.Tag, System.Globalization.CultureInfo.InvariantCulture) : 0);
-            var erased = 0;
+            var erased = EraseEvents(user);
             foreach (var table in (ReadOnlySpan<string>)["heads", "covariances", "policies", "feedback", "log_keys", "replays", "erasures"]) erased += Execute($"DELETE FROM {table} WHERE {OfUser}", key);
             Execute("INSERT INTO erasures VALUES ($tenant, $app, $user, $at, $version)", [.. key, ("$at", at.ToUnixTimeMilliseconds()), ("$version", version)]);
             Execute("DELETE FROM erasures WHERE at < $old", ("$old", (at - horizon).ToUnixTimeMilliseconds()));

@@ -220,6 +220,7 @@ public sealed partial class SqliteStateStore : IStateStore, IDisposable
         {
             Sqlite = Database.Open(path, synchronous, Schema + EventSchema, CheckpointPages);
             Database.AddColumn(Sqlite, "covariances", "memory BLOB");
+            Database.AddColumn(Sqlite, "events", "who TEXT");
             Database.AddColumn(Sqlite, "feedback", "committed INTEGER NOT NULL DEFAULT 0");
             const string key = "tenant = $tenant AND app = $app AND user = $user";
             _selectWeights = Database.Prepare(Sqlite,

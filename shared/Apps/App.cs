@@ -84,6 +84,15 @@ public sealed class App
     /// <summary>Names of the models that its answers may need here.</summary>
     public IReadOnlyList<string> Models { get; }
 
+    /// <summary>How long feedback on an answer is waited for until silence says something; null where it says nothing, or there is nobody who would learn from it.</summary>
+    /// <param name="answered">The label that was answered, -1 for none.</param>
+    internal TimeSpan? SilenceAfter(string? user, string? context, int answered)
+    {
+        if (Document.Feedback?.Implicit is not { } rule || rule.Of(answered) == default) return null;
+        var learns = user is { Length: > 0 } && (Head is not null || Ensemble?.Policy is { Per: PolicyPer.User }) || context is { Length: > 0 } && Ensemble?.Policy is { Per: PolicyPer.Context };
+        return learns ? rule.After : null;
+    }
+
     /// <returns>The index of a label by its name, or -1.</returns>
     public int LabelIndex(string name) => _labels.GetValueOrDefault(name, -1);
 

@@ -48,6 +48,9 @@ public sealed record AppDocument
 
     public HeadDocument? Head { get; set; }
 
+    /// <summary>What counts as feedback beside what callers say outright.</summary>
+    public FeedbackDocument? Feedback { get; set; }
+
     /// <summary>Makes it an app that ranks actions, and nothing else.</summary>
     public RankDocument? Rank { get; set; }
 
@@ -102,6 +105,7 @@ public sealed record AppDocument
         Require(Cascade.Count == 0 || Labels.Count > 1, "a 'cascade' needs 'labels', one for each of the model's scores");
         Ensemble?.Validate(this);
         Head?.Validate(this);
+        Feedback?.Validate(this);
         Cache.Validate(this);
     }
 
@@ -302,7 +306,7 @@ public sealed record HeadDocument
     UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow,
     RespectNullableAnnotations = true,
     UseStringEnumConverter = true,
-    Converters = [typeof(SnakeCaseEnum<GateOn>), typeof(SnakeCaseEnum<DecisionStorage>), typeof(SnakeCaseEnum<Tier>), typeof(SnakeCaseEnum<HeadKind>), typeof(SnakeCaseEnum<HeadForm>),
+    Converters = [typeof(SnakeCaseEnum<GateOn>), typeof(SnakeCaseEnum<DecisionStorage>), typeof(SnakeCaseEnum<Tier>), typeof(SnakeCaseEnum<HeadKind>), typeof(SnakeCaseEnum<HeadForm>), typeof(SnakeCaseEnum<ImplicitAnswer>),
         typeof(SnakeCaseEnum<CombineBy>), typeof(SnakeCaseEnum<PolicyPer>), typeof(SnakeCaseEnum<PolicyKind>),
         typeof(SnakeCaseEnum<RankMode>), typeof(SnakeCaseEnum<RewardAggregation>), typeof(SnakeCaseEnum<ExplorationKind>)])]
 [JsonSerializable(typeof(AppDocument))]

@@ -68,6 +68,7 @@ public sealed record RankDocument
     {
         AppDocument.Require(app.Cascade.Count == 0 && app.Ensemble is null && app.Head is null && app.Labels.Count == 0 && app.Input is null && !app.Cache.IsOn && app.Default is { Label: null, Output: null },
             "an app with 'rank' is made of that alone: leave 'input', 'labels', 'cascade', 'ensemble', 'head', 'cache' and 'default' out");
+        AppDocument.Require(app.Feedback is null, "'feedback' is for apps that predict: in one that ranks, 'rank.reward_wait' and 'rank.default_reward' say what silence means");
         AppDocument.Require(Bits is >= 4 and <= 18, $"'rank.bits' is {Bits}: it takes 4 to 18");
         AppDocument.Require(Interactions.All(pair => pair is { Count: 2 } && pair.All(name => name is not null)), "'rank.interactions' takes pairs of namespaces, [[\"context\",\"action\"]]");
         AppDocument.Require(Interactions.Count <= 100, $"'rank.interactions' has {Interactions.Count} pairs: it takes at most 100");

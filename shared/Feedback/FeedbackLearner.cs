@@ -24,7 +24,7 @@ public sealed partial class FeedbackLearner(AppHost apps, IStateStore state, Fee
     /// <exception cref="Store.StoreException">The state can't be read or written: nothing is lost, try again unless it says that this won't help.</exception>
     public async Task LearnAsync(IReadOnlyList<FeedbackMessage> messages, CancellationToken cancellation)
     {
-        messages = await HoldAsync(messages, cancellation);
+        messages = await HoldAsync(await ImplicitFeedback.BeginAsync(messages, state, cancellation), cancellation);
         // What of a user doesn't fit one commit is learnt in later rounds, each on the head that the one before made.
         var rounds = messages.GroupBy(message => message.Owner)
             .SelectMany(user => user.Chunk(user.First().Rank is null ? state.MostPerCommit : EventLearning.MostMessages(state)).Select((chunk, round) => (Chunk: chunk, Round: round)))
@@ -46,7 +46,8 @@ public sealed partial class FeedbackLearner(AppHost apps, IStateStore state, Fee
             foreach (var (user, all) in open)
             {
                 var fresh = all.Where(message => seen.Add((user.Tenant, user.App, message.FeedbackId))).ToList();
-                statistics.Of(user.Tenant).AddDuplicates(all.Count - fresh.Count);
+                // That somebody spoke before silence did is how it should be.
+                if (fresh.Count < all.Count) statistics.Of(user.Tenant).AddDuplicates(all.Count(message => message.Implicit != true) - fresh.Count(message => message.Implicit != true));
                 if (fresh.Count == 0) continue;
                 var (applied, model) = fresh[0].Rank is null ? (await ApplyAsync(user, fresh, cancellation), null) : await ApplyEventsAsync(user, fresh, cancellation);
                 if (applied is not { } commit) continue;
@@ -82,6 +83,7 @@ public sealed partial class FeedbackLearner(AppHost apps, IStateStore state, Fee
             statistics.Of(commit.User.Tenant).AddLearnt(learnt + commit.Settled);
             statistics.Of(commit.User.Tenant).AddQuarantined(quarantined);
             statistics.Of(commit.User.Tenant).AddLate(commit.Accepted.Count(feedback => feedback.Message.Late == true));
+            statistics.Of(commit.User.Tenant).AddImplicit(commit.Accepted.Count(feedback => feedback.Message.Implicit == true));
             // An event that begins is not learnt yet, and nothing is wrong with it.
             statistics.Of(commit.User.Tenant).AddKept(commit.Accepted.Count(feedback => feedback is { Learnt: false, IsQuarantined: false, Note: not null }));
         }

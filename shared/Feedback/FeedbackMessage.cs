@@ -67,6 +67,12 @@ public sealed record FeedbackMessage
     /// <summary>True where the decision's time for feedback was over: kept and counted, not learnt.</summary>
     public bool? Late { get; init; }
 
+    /// <summary>True where nobody said it: a while passed in silence, which the app takes for an answer.</summary>
+    public bool? Implicit { get; init; }
+
+    /// <summary>Set while it waits for that.</summary>
+    public Silence? Silence { get; init; }
+
     /// <summary>Set where somebody has looked at it and let it out of quarantine, so that the guards pass it: its place in the order when they kept it out, 0 where something else did.</summary>
     public long? Released { get; init; }
 
@@ -79,6 +85,7 @@ public sealed record FeedbackMessage
     /// <summary>Whose state it changes.</summary>
     [JsonIgnore]
     public UserKey Owner => Rank is { } rank ? UserKey.OfShard(Tenant, App, rank.Shard)
+        : Silence is { } silence ? UserKey.OfSilence(Tenant, App, silence.Shard)
         : Context is { } context ? UserKey.OfContext(Tenant, App, context) : new UserKey(Tenant, App, User);
 
     /// <summary>From when what it says of its user is.</summary>

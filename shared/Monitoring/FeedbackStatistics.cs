@@ -20,6 +20,7 @@ public sealed class FeedbackCounts
     private long _quarantined;
     private long _late;
     private long _erased;
+    private long _implicit;
 
     public long Accepted => Volatile.Read(ref _accepted);
     public long Learnt => Volatile.Read(ref _learnt);
@@ -38,6 +39,9 @@ public sealed class FeedbackCounts
     /// <summary>Dropped, because its user was erased after it was accepted.</summary>
     public long Erased => Volatile.Read(ref _erased);
 
+    /// <summary>Silence that counted as feedback.</summary>
+    public long Implicit => Volatile.Read(ref _implicit);
+
     public void AddAccepted(long count) => Interlocked.Add(ref _accepted, count);
 
     public void AddLearnt(long count) => Interlocked.Add(ref _learnt, count);
@@ -51,4 +55,6 @@ public sealed class FeedbackCounts
     public void AddLate(long count) => Interlocked.Add(ref _late, count);
 
     public void AddErased(long count) => Interlocked.Add(ref _erased, count);
+
+    public void AddImplicit(long count) => Interlocked.Add(ref _implicit, count);
 }

@@ -75,6 +75,7 @@ public sealed class Metrics(ModelHost models, AppHost apps, FeedbackStatistics f
         Single("skiff_feedback_quarantined_total", "counter", "Feedback put into quarantine, durable and not learnt", feedback.Of(tenant).Quarantined);
         Single("skiff_feedback_late_total", "counter", "Feedback kept whose decision's time was over", feedback.Of(tenant).Late);
         Single("skiff_feedback_erased_total", "counter", "Feedback dropped, its user having been erased after it was accepted", feedback.Of(tenant).Erased);
+        Single("skiff_feedback_implicit_total", "counter", "Silence that counted as feedback", feedback.Of(tenant).Implicit);
         if (state is not null) Single("skiff_state_cost_usd_total", "counter", "What the state store's calls have cost in US dollars, for all tenants", state.SpentUsd);
         Single("dotnet_gc_allocated_bytes_total", "counter", "Managed memory allocated", GC.GetTotalAllocatedBytes());
         Single("process_resident_memory_bytes", "gauge", "Resident memory", Environment.WorkingSet);

@@ -7,8 +7,14 @@ namespace Skiff.Personalization;
 /// <summary>Whose state it is. The tenant is part of every key.</summary>
 public readonly record struct UserKey(string Tenant, string App, string User)
 {
+    /// <summary>What an app's shards lie under in which events wait, of whomever they are.</summary>
+    public static IReadOnlyList<string> EventApps(string app) => [OfShard("", app, 0).App, OfSilence("", app, 0).App];
+
     /// <summary>Where a policy's state lies that goes by contexts: no app has a slash in its name, so no user's lies there.</summary>
     public static UserKey OfContext(string tenant, string app, string context) => new(tenant, $"{app}/contexts", context);
+
+    /// <summary>Where a part lies of an app's decisions on which silence will be feedback.</summary>
+    public static UserKey OfSilence(string tenant, string app, int shard) => new(tenant, $"{app}/silence", shard.ToString(CultureInfo.InvariantCulture));
 
     /// <summary>Where a part lies of what an app has learnt that ranks, for everybody.</summary>
     public static UserKey OfShard(string tenant, string app, int shard) => new(tenant, $"{app}/rank", shard.ToString(CultureInfo.InvariantCulture));

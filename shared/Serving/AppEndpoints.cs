@@ -53,6 +53,7 @@ public sealed class AppEndpoints(Gateway gateway, AppHost apps, Predictor predic
                     App = app, Buffer = exchange.Infer.Buffer, Input = asked.Input, User = asked.User, Context = asked.Context, DeadlineMs = Deadline.Nearest(asked.DeadlineMs, http.Request), Priority = asked.Priority, Arrived = arrived,
                 },
                 http.RequestAborted);
+        await intake.AwaitAsync(app, result.Predictions, caller.Key, http.RequestAborted);
 
         var json = exchange.Json;
         var latency = time.GetElapsedTime(arrived).TotalMilliseconds;

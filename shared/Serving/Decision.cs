@@ -34,5 +34,8 @@ public sealed record Decision
     /// <summary>When it was made; null in ids of an earlier version of this program.</summary>
     public DateTimeOffset? Made { get; init; }
 
+    /// <summary>Until when feedback counts, where silence is feedback after that; null where it says nothing.</summary>
+    public DateTimeOffset? Due { get; init; }
+
     public required DateTimeOffset Expires { get; init; }
 }

@@ -134,6 +134,7 @@ public sealed class DecisionSeal
         writer.Write7BitEncodedInt(decision.Members.Length);
         writer.Write(decision.Members);
         if (decision.Made is { } made) writer.Write(made.ToUnixTimeMilliseconds());
+        if (decision.Due is { } due) writer.Write(due.ToUnixTimeMilliseconds());
         writer.Flush();
         return stream.ToArray();
     }
@@ -158,6 +159,7 @@ public sealed class DecisionSeal
             Context = IsAtEnd(reader) ? "" : reader.ReadString(),
             Members = IsAtEnd(reader) ? [] : reader.ReadBytes(reader.Read7BitEncodedInt()),
             Made = IsAtEnd(reader) ? null : DateTimeOffset.FromUnixTimeMilliseconds(reader.ReadInt64()),
+            Due = IsAtEnd(reader) ? null : DateTimeOffset.FromUnixTimeMilliseconds(reader.ReadInt64()),
         };
     }
 

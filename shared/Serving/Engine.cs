@@ -55,7 +55,9 @@ public sealed class Engine
     private readonly PersonalizerEndpoints _personalizer;
     private readonly RankModels _rankModels;
     private readonly Ranker _ranker;
-    private readonly IEventStore? _events;
+    private readonly IStateStore _state;
+    private readonly IFeedbackQueue _queue;
+    private readonly bool _passes;
     private readonly PageEndpoints _pages;
     private readonly Metrics _metrics;
     private readonly TimeProvider _time;
@@ -93,7 +95,7 @@ public sealed class Engine
         var intake = new FeedbackIntake(predictor, parts.Queue, parts.IsFunction || parts.Queue.IsShared ? null : pending, seal, feedback, _time);
         _rankModels = new RankModels(parts.State, _aliasInterval, _time);
         _ranker = new Ranker(_rankModels, parts.Queue, seal, feedback, _time);
-        _events = parts.State as IEventStore;
+        (_state, _queue, _passes) = (parts.State, parts.Queue, !parts.IsFunction);
         Learner = new FeedbackLearner(Apps, parts.State, feedback, parts.Logging.CreateLogger<FeedbackLearner>()) { RankModels = _rankModels };
         Worker = new FeedbackWorker(parts.Queue, Learner, parts.State, pending, _time, parts.Logging.CreateLogger<FeedbackWorker>());
 
@@ -181,14 +183,20 @@ public sealed class Engine
         {
             await Models.RefreshDueAsync();
             await Apps.RefreshDueAsync();
-            if (_events is null) return;
-            foreach (var app in Apps.All.Where(app => app.Document.Rank is not null)) await _ranker.PassAsync(app, _events, CancellationToken.None);
+            if (_passes) foreach (var app in Apps.All.Where(app => app.Document.Rank is not null || app.Document.Feedback?.Implicit is not null)) await PassAsync(app, CancellationToken.None);
         }
         catch (Exception e)
         {
             // The next look may go better; one that fails must not be the last.
             _log.LogError(e, "looking for new versions failed");
         }
+    }
+
+    /// <summary>Has the queue told of what is due: events that nobody rewarded, decisions on which nobody said anything.</summary>
+    private async Task PassAsync(App app, CancellationToken cancellation)
+    {
+        if (app.Document.Rank is null) await ImplicitFeedback.PassAsync(app.Tenant, app.Name, _state, _queue, _time, cancellation);
+        else if (_state is IEventStore events) await _ranker.PassAsync(app, events, cancellation);
     }
 
     /// <summary>For long-lived hosts that learn: compacts what was accepted on days that are over into the log, until cancelled.</summary>
@@ -201,7 +209,11 @@ public sealed class Engine
             {
                 foreach (var tenant in _keys.Tenants)
                 {
-                    foreach (var app in await NamesAsync(tenant)) await CompactAsync(tenant, app);
+                    foreach (var app in await NamesAsync(tenant))
+                    {
+                        await PassFirstAsync(tenant, app);
+                        await CompactAsync(tenant, app);
+                    }
                 }
             }
             while (await timer.WaitForNextTickAsync(cancellation));
@@ -220,6 +232,19 @@ public sealed class Engine
             {
                 _log.LogError("the log waits for an hour: {Error}", e.Message);
                 return [];
+            }
+        }
+
+        // From then on each second, although nobody has asked for the app here; where it has given up its rule, each hour, for the decisions that were made under it.
+        async Task PassFirstAsync(string tenant, string app)
+        {
+            try
+            {
+                await PassAsync(await Apps.GetAsync(tenant, app, cancellation), cancellation);
+            }
+            catch (Exception e) when (e is RequestException or StoreException)
+            {
+                _log.LogError("what is due of app {App} of tenant {Tenant} waits: {Error}", app, tenant, e.Message);
             }
         }
 

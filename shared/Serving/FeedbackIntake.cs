@@ -38,6 +38,9 @@ public sealed record FeedbackRequest
 /// <param name="pending">Who has feedback under way; null where another process learns it, which nobody here would hear of.</param>
 public sealed class FeedbackIntake(Predictor predictor, IFeedbackQueue queue, PendingFeedback? pending, DecisionSeal seal, FeedbackStatistics statistics, TimeProvider time)
 {
+    /// <summary>What the id of feedback begins with that silence was faster than: kept beside it.</summary>
+    private const string LateId = "late:";
+
     /// <summary>Accepts all of them or none.</summary>
     /// <param name="buffer">Where the requests' inputs lie.</param>
     /// <returns>The feedback ids, in order.</returns>
@@ -74,6 +77,24 @@ public sealed class FeedbackIntake(Predictor predictor, IFeedbackQueue queue, Pe
         return ids;
     }
 
+    /// <summary>Where an app takes silence for feedback, has that of these decisions waited for; durable when it returns.</summary>
+    /// <param name="caller">Whose silence it would be.</param>
+    public async ValueTask AwaitAsync(App app, IReadOnlyList<Prediction> predictions, string? caller, CancellationToken cancellation)
+    {
+        if (app.Document.Feedback?.Implicit is not { } rule) return;
+        var messages = new List<FeedbackMessage>(predictions.Count);
+        foreach (var prediction in predictions)
+        {
+            if (prediction.Id is not { } id || seal.Open(id, app.Tenant, app.Name) is not { Due: { } due } decision) continue;
+            var (label, value) = rule.Of(decision.Label);
+            foreach (var message in ByOwner(app, MessageOn(app, decision, id, label, value) with { Caller = caller }))
+            {
+                if (message.Owner.User.Length > 0) messages.Add(ImplicitFeedback.Waiting(message, due));
+            }
+        }
+        if (messages.Count > 0) await queue.SendAsync(messages, cancellation);
+    }
+
     /// <summary>A policy that goes by contexts learns apart from the user's head: by a message of its own, which says nothing of the user. Each counts once.</summary>
     private static IEnumerable<FeedbackMessage> ByOwner(App app, FeedbackMessage message)
     {
@@ -89,27 +110,11 @@ public sealed class FeedbackIntake(Predictor predictor, IFeedbackQueue queue, Pe
         {
             // Forged, foreign or long expired: one answer for all, so that nobody learns from it which it was.
             var decision = seal.Open(id, app.Tenant, app.Name) ?? throw RequestException.NotFound("no such decision, or its time for feedback is over");
-            var now = time.GetUtcNow();
-            return new FeedbackMessage
-            {
-                Tenant = app.Tenant,
-                App = app.Name,
-                User = decision.User,
-                FeedbackId = request.FeedbackId ?? id,
-                Label = request.Label,
-                Value = request.Value,
-                Answered = decision.Label >= 0 ? decision.Label : null,
-                FeaturesVersion = decision.FeaturesVersion,
-                PriorVersion = decision.PriorVersion,
-                Features = ToBytes(decision.Features),
-                Base = ToBytes(decision.Base),
-                Context = decision.Context.Length > 0 ? decision.Context : null,
-                Members = decision.Members.Length > 0 ? decision.Members : null,
-                Propensity = decision.Members.Length > 0 ? decision.Propensity : null,
-                Decided = decision.Made,
-                Late = decision.Expires <= now ? true : null,
-                At = now,
-            };
+            if (decision.Due is not null && request.FeedbackId is not null) throw RequestException.Invalid($"'feedback_id' is of no use here: app '{app.Name}' takes silence for feedback, so a decision has one, under the decision's own id; leave it out");
+            var said = MessageOn(app, decision, id, request.Label, request.Value) with { FeedbackId = request.FeedbackId ?? id };
+            // Where silence was faster, it has the decision's id.
+            if (said.At >= decision.Due) return said with { Late = true, FeedbackId = LateId + id };
+            return said.At >= decision.Expires ? said with { Late = true } : said;
         }
 
         var message = new FeedbackMessage
@@ -146,6 +151,26 @@ public sealed class FeedbackIntake(Predictor predictor, IFeedbackQueue queue, Pe
             Base = ToBytes(global),
         };
     }
+
+    private FeedbackMessage MessageOn(App app, Decision decision, string id, int? label, double? value) => new()
+    {
+        Tenant = app.Tenant,
+        App = app.Name,
+        User = decision.User,
+        FeedbackId = id,
+        Label = label,
+        Value = value,
+        Answered = decision.Label >= 0 ? decision.Label : null,
+        FeaturesVersion = decision.FeaturesVersion,
+        PriorVersion = decision.PriorVersion,
+        Features = ToBytes(decision.Features),
+        Base = ToBytes(decision.Base),
+        Context = decision.Context.Length > 0 ? decision.Context : null,
+        Members = decision.Members.Length > 0 ? decision.Members : null,
+        Propensity = decision.Members.Length > 0 ? decision.Propensity : null,
+        Decided = decision.Made,
+        At = time.GetUtcNow(),
+    };
 
     private static void CheckAnswer(App app, FeedbackRequest request)
     {

@@ -25,6 +25,7 @@ public static class FeedbackJsonWriter
         json.WriteNumber("features_version"u8, message.FeaturesVersion);
         json.WriteNumber("prior_version"u8, message.PriorVersion);
         if (message.Released is not null) json.WriteBoolean("released"u8, true);
+        if (message.Implicit == true) json.WriteBoolean("implicit"u8, true);
         if (message.Late == true) json.WriteBoolean("late"u8, true);
         if (whole)
         {

@@ -314,19 +314,25 @@ public sealed class Predictor(ModelHost models, CascadeCache cascades, IStateSto
     private static Prediction Default(App app, string reason) =>
         new() { Label = app.Document.Default.Label, Output = app.Document.Default.Output, IsDefault = true, Degraded = reason };
 
-    private Decision Decide(PredictRequest request, int label, double? confidence, StageAnswer? answer) => new()
+    private Decision Decide(PredictRequest request, int label, double? confidence, StageAnswer? answer)
     {
-        Tenant = request.App.Tenant,
-        App = request.App.Name,
-        AppVersion = request.App.Version,
-        User = request.User ?? "",
-        Label = IsUnsure(request.App, confidence) ? request.App.Document.Default.Label ?? -1 : label,
-        Propensity = (float)((answer as EnsembleAnswer)?.Propensity ?? 1),
-        Context = request.Context ?? "",
-        Members = (answer as EnsembleAnswer)?.Kept ?? [],
-        Made = time.GetUtcNow(),
-        Expires = time.GetUtcNow() + options.DecisionLifetime,
-    };
+        var answered = IsUnsure(request.App, confidence) ? request.App.Document.Default.Label ?? -1 : label;
+        var now = time.GetUtcNow();
+        return new()
+        {
+            Tenant = request.App.Tenant,
+            App = request.App.Name,
+            AppVersion = request.App.Version,
+            User = request.User ?? "",
+            Label = answered,
+            Propensity = (float)((answer as EnsembleAnswer)?.Propensity ?? 1),
+            Context = request.Context ?? "",
+            Members = (answer as EnsembleAnswer)?.Kept ?? [],
+            Made = now,
+            Due = now + request.App.SilenceAfter(request.User, request.Context, answered),
+            Expires = now + options.DecisionLifetime,
+        };
+    }
 }
 
 public sealed record PredictorOptions

@@ -69,6 +69,36 @@ public abstract partial class StateStoreTests
         Assert.Equal(2, Assert.Single(await Events.ReadEventsAsync(User, ["e1"], Cancellation)).Version);
     }
 
+    [Fact]
+    public async Task EventsThatNameAUser_AreFoundAndErasedWithHim()
+    {
+        foreach (var (owner, id, user) in new[]
+        {
+            (UserKey.OfSilence(User.Tenant, User.App, 0), "s1", User.User), (UserKey.OfSilence(User.Tenant, User.App, 1), "s2", "somebody else"), (UserKey.OfShard(User.Tenant, User.App, 2), "r1", User.User),
+            (UserKey.OfShard(User.Tenant, User.App, 2), "r2", null), (UserKey.OfSilence(User.Tenant, "other", 0), "s3", User.User),
+        })
+        {
+            Assert.True((await Store.CommitAsync([Commit(owner, null, null) with { Events = [new EventChange(null, Waiting(id, Noon) with { User = user })] }], Cancellation))[0]);
+        }
+        Assert.Equal(["r1", "s1"], await OfAsync(User));
+
+        await Store.EraseAsync(User, Noon, Cancellation);
+
+        Assert.Empty(await OfAsync(User));
+        Assert.Equal(["s2"], await OfAsync(User with { User = "somebody else" }));
+        Assert.Equal(["s3"], await OfAsync(User with { App = "other" }));
+        Assert.Empty(await Events.FindDueAsync(UserKey.OfSilence(User.Tenant, User.App, 0), Noon, 10, Cancellation));
+        Assert.Equal(["r2"], (await Events.FindDueAsync(UserKey.OfShard(User.Tenant, User.App, 2), Noon, 10, Cancellation)).Select(waiting => waiting.Id));
+
+        async Task<IEnumerable<string>> OfAsync(UserKey user)
+        {
+            var found = new List<WaitingEvent>();
+            await foreach (var waiting in ((IEventStore)Open()).ReadEventsAsync(user, Cancellation)) found.Add(waiting);
+            Assert.All(found, waiting => Assert.Equal(user.User, waiting.User));
+            return found.Select(waiting => waiting.Id).Order(StringComparer.Ordinal);
+        }
+    }
+
     private static WaitingEvent Waiting(string id, DateTimeOffset due) => new(id, due, 1, [1, 2, 3]);
 
     private async Task<bool> CommitEventsAsync(string feedback, params EventChange[] changes) =>

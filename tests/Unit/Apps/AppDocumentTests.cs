@@ -50,6 +50,45 @@ public sealed class AppDocumentTests
     }
 
     [Theory]
+    [InlineData("""{"after_s":600,"label":1}""", 0, 1)]
+    [InlineData("""{"after_s":0.2,"answer":"right"}""", 0, 0)]
+    [InlineData("""{"after_s":600,"answer":"wrong"}""", 0, 1)]
+    [InlineData("""{"after_s":600,"answer":"right"}""", -1, null)]
+    [InlineData("""{"after_s":600,"label":1}""", -1, 1)]
+    public void Silence_MeansWhatTheDocumentSays(string rule, int answered, int? label)
+    {
+        var app = Parse(WithSilence(rule));
+
+        Assert.Equal((label, null), app.Feedback!.Implicit!.Of(answered));
+        Assert.Equal(app.Feedback, AppDocument.Parse(app.ToJson()).Feedback);
+    }
+
+    [Theory]
+    [InlineData("""{"after_s":0.05,"label":1}""", "0.1 to 518400 seconds")]
+    [InlineData("""{"after_s":518401,"label":1}""", "0.1 to 518400 seconds")]
+    [InlineData("""{"after_s":9}""", "one of 'label', 'value' and 'answer'")]
+    [InlineData("""{"after_s":9,"label":1,"answer":"right"}""", "one of 'label', 'value' and 'answer'")]
+    [InlineData("""{"after_s":9,"label":2}""", "one of the 2 labels")]
+    [InlineData("""{"after_s":9,"value":0}""", "takes 'label' or 'answer'")]
+    [InlineData("""{"after_s":9,"answer":"perhaps"}""", "implicit.answer")]
+    [InlineData("""{"label":1}""", "after_s")]
+    public void SilenceThatMeansNothing_IsRefused(string rule, string fragment) => Assert.Contains(fragment, Assert.Throws<FormatException>(() => Parse(WithSilence(rule))).Message);
+
+    [Fact]
+    public void Silence_NeedsWhatItSaysSomethingAbout()
+    {
+        Assert.Contains("two labels; here are 3", Refusal(WithSilence("""{"after_s":9,"answer":"wrong"}""").Replace("TWO", "\"labels\":[\"a\",\"b\",\"c\"]")));
+        Assert.Contains("a 'head'", Refusal("""{"name":"a",INPUT,TWO,"cascade":[{"model":"m"}],"feedback":{"implicit":{"after_s":9,"label":1}}}"""));
+        Assert.Contains("'rank.default_reward'", Refusal("""{"name":"a","rank":{},"feedback":{"implicit":{"after_s":9,"value":1}}}"""));
+        Assert.Contains("takes 'value'", Refusal("""{"name":"a",INPUT,"head":{"features":"f","kind":"regression"},"feedback":{"implicit":{"after_s":9,"answer":"right"}}}"""));
+        Assert.Equal((null, 2.5), Parse("""{"name":"a",INPUT,"head":{"features":"f","kind":"regression"},"feedback":{"implicit":{"after_s":9,"value":2.5}}}""").Feedback!.Implicit!.Of(-1));
+
+        static string Refusal(string json) => Assert.Throws<FormatException>(() => Parse(json)).Message;
+    }
+
+    private static string WithSilence(string rule) => $$$"""{"name":"a",INPUT,TWO,"head":{"features":"f","kind":"classes"},"feedback":{"implicit":{{{rule}}}}}""";
+
+    [Theory]
     [InlineData("max_softmax", GateOn.MaxSoftmax)]
     [InlineData("margin", GateOn.Margin)]
     [InlineData("entropy", GateOn.Entropy)]

@@ -23,6 +23,18 @@ public sealed class DecisionSealTests
     }
 
     [Fact]
+    public void MomentFromWhichSilenceSpeaks_IsSealedWithIt()
+    {
+        var seal = new DecisionSeal([Secret], _time);
+        var made = new DateTimeOffset(2026, 1, 1, 0, 0, 0, 250, TimeSpan.Zero);
+
+        var opened = seal.Open(seal.Seal(Some() with { Made = made, Due = made.AddMilliseconds(200) }), "acme", "digits")!;
+
+        Assert.Equal((made, made.AddMilliseconds(200)), (opened.Made, opened.Due));
+        Assert.Null(seal.Open(seal.Seal(Some() with { Made = made }), "acme", "digits")!.Due);
+    }
+
+    [Fact]
     public void Features_LoseNoMoreThanHalfPrecisionDoes()
     {
         var seal = new DecisionSeal([Secret], _time);
