@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Globalization;
 using System.Runtime.CompilerServices;
 using System.Security.Cryptography;
@@ -72,22 +73,22 @@ public sealed partial class DynamoStateStore
 
     public async ValueTask<IReadOnlyDictionary<string, byte[]>> LogKeysAsync(string tenant, string app, IReadOnlyCollection<string>? users, bool create, CancellationToken cancellation)
     {
-        var keys = new Dictionary<string, byte[]>();
+        var keys = new ConcurrentDictionary<string, byte[]>();
         if (users is null)
         {
             var prefix = DynamoItem.PrefixOf(tenant, app, "user");
             await foreach (var item in ScanAsync(ScanFor(prefix, DynamoItem.LogKey), cancellation)) keys[UserIn(item["pk"].S, prefix)] = item["key"].B.ToArray();
         }
-        foreach (var user in users ?? [])
+        await Parallel.ForEachAsync(users ?? [], new ParallelOptions { MaxDegreeOfParallelism = CommitsAtOnce, CancellationToken = cancellation }, async (user, token) =>
         {
             var place = DynamoItem.Of(DynamoItem.KeyOf(new UserKey(tenant, app, user)), DynamoItem.LogKey);
-            while (await ReadKeyAsync(place, cancellation) is var key)
+            while (await ReadKeyAsync(place, token) is var key)
             {
                 if (key is not null) keys[user] = key;
                 if (key is not null || !create) break;
-                await TryPutKeyAsync(place, cancellation);
+                await TryPutKeyAsync(place, token);
             }
-        }
+        });
         return keys;
     }
 

@@ -39,10 +39,11 @@ public static class LambdaHosting
         return app;
     }
 
-    /// <summary>Handles messages of a queue and nothing else, without ASP.NET, until stopped: a function that serves no requests starts faster so.</summary>
+    /// <summary>Handles messages of a queue, and schedules' events, without ASP.NET, until stopped: a function that serves no requests starts faster so.</summary>
     /// <param name="settle">What is left to do after each answer; null for nothing.</param>
     /// <exception cref="RuntimeApiException">The process should end.</exception>
-    public static async Task RunSqsAsync(LambdaOptions options, SqsHandler handler, ILoggerFactory logging, CancellationToken stopping, Func<CancellationToken, Task>? settle = null)
+    /// <param name="scheduled">What a schedule wakes; null where none does.</param>
+    public static async Task RunSqsAsync(LambdaOptions options, SqsHandler handler, ILoggerFactory logging, CancellationToken stopping, Func<CancellationToken, Task>? settle = null, ScheduleHandler? scheduled = null)
     {
         using var api = new RuntimeApi(options.RuntimeApi);
         var loop = new InvocationLoop(api, options, logging.CreateLogger<InvocationLoop>());
@@ -51,6 +52,7 @@ public static class LambdaHosting
         async Task<ReadOnlyMemory<byte>?> HandleAsync(Invocation invocation, CancellationToken cancellation)
         {
             using var json = EventJson.Parse(invocation.Event);
+            if (scheduled is not null && ScheduledEvent.Is(json.RootElement)) return await ScheduledEvent.HandleAsync(json.RootElement, scheduled, cancellation);
             return SqsEvent.Is(json.RootElement) ? await SqsEvent.HandleAsync(json.RootElement, handler, cancellation) : throw EventJson.UnknownKind(json.RootElement);
         }
     }

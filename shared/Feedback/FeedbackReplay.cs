@@ -104,6 +104,8 @@ public sealed class FeedbackReplay(App app, IStateStore state, FeedbackLog log, 
         // Released from quarantine it stands in the log twice: last where it was learnt.
         void Add(KeptFeedback kept)
         {
+            // The log has contexts' feedback too, under the same ids.
+            if (kept.Accepted.Message.Owner.App != app.Name) return;
             if (!latest.TryGetValue(kept.Accepted.Message.FeedbackId, out var other) || other.Order <= kept.Order) latest[kept.Accepted.Message.FeedbackId] = kept;
         }
     }

@@ -7,6 +7,9 @@ namespace Skiff.Personalization;
 /// <summary>Whose state it is. The tenant is part of every key.</summary>
 public readonly record struct UserKey(string Tenant, string App, string User)
 {
+    /// <summary>What an app's feedback lies under: that of users, of contexts, and of shards.</summary>
+    public static IReadOnlyList<string> FeedbackApps(string app) => [app, OfContext("", app, "").App, OfShard("", app, 0).App];
+
     /// <summary>What an app's shards lie under in which events wait, of whomever they are.</summary>
     public static IReadOnlyList<string> EventApps(string app) => [OfShard("", app, 0).App, OfSilence("", app, 0).App];
 

@@ -81,14 +81,14 @@ public sealed class Ranker(RankModels models, IFeedbackQueue queue, DecisionSeal
         return SendAsync(app, $"activate:{eventId}", Message(app, EventKind.Activated, eventId), time.GetUtcNow(), cancellation);
     }
 
-    /// <summary>For long-lived hosts: where events are due, says in the queue, behind all that was said before, that time has passed.</summary>
-    public async Task PassAsync(App app, IEventStore events, CancellationToken cancellation)
+    /// <summary>Where events are due, says in the queue, behind all that was said before, that time has passed.</summary>
+    public static async Task PassAsync(App app, IEventStore events, IFeedbackQueue queue, TimeProvider time, CancellationToken cancellation)
     {
         for (var shard = 0; shard < app.Document.Rank!.Shards; shard++)
         {
             var now = time.GetUtcNow();
             if ((await events.FindDueAsync(UserKey.OfShard(app.Tenant, app.Name, shard), now, 1, cancellation)).Count == 0) continue;
-            await SendAsync(app, $"passed:{Guid.NewGuid():n}", new RankMessage { Kind = EventKind.Passed, Shard = shard }, now, cancellation);
+            await queue.SendAsync([Message(app, $"passed:{Guid.NewGuid():n}", new RankMessage { Kind = EventKind.Passed, Shard = shard }, now)], cancellation);
         }
     }
 
@@ -131,8 +131,9 @@ public sealed class Ranker(RankModels models, IFeedbackQueue queue, DecisionSeal
 
     private static RankMessage Message(App app, EventKind kind, string eventId) => new() { Kind = kind, Shard = RankMessage.ShardOf(eventId, Document(app).Shards), Event = eventId };
 
-    private ValueTask SendAsync(App app, string feedbackId, RankMessage rank, DateTimeOffset at, CancellationToken cancellation) =>
-        queue.SendAsync([new FeedbackMessage { Tenant = app.Tenant, App = app.Name, User = "", FeedbackId = feedbackId, Rank = rank, At = at }], cancellation);
+    private static FeedbackMessage Message(App app, string feedbackId, RankMessage rank, DateTimeOffset at) => new() { Tenant = app.Tenant, App = app.Name, User = "", FeedbackId = feedbackId, Rank = rank, At = at };
+
+    private ValueTask SendAsync(App app, string feedbackId, RankMessage rank, DateTimeOffset at, CancellationToken cancellation) => queue.SendAsync([Message(app, feedbackId, rank, at)], cancellation);
 
     private static RankDocument Document(App app) => app.Document.Rank ?? throw RequestException.Invalid($"app '{app.Name}' doesn't rank: its document has no 'rank'");
 

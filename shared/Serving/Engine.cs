@@ -54,16 +54,13 @@ public sealed class Engine
     private readonly RankEndpoints _rankEndpoints;
     private readonly PersonalizerEndpoints _personalizer;
     private readonly RankModels _rankModels;
-    private readonly Ranker _ranker;
-    private readonly IStateStore _state;
-    private readonly IFeedbackQueue _queue;
+    private readonly DueWork _due;
     private readonly bool _passes;
     private readonly PageEndpoints _pages;
     private readonly Metrics _metrics;
     private readonly TimeProvider _time;
     private readonly ILogger _log;
     private readonly TimeSpan _aliasInterval;
-    private readonly FeedbackLog _feedbackLog;
     private readonly ApiKeys _keys;
     private readonly HeavyTier? _heavy;
     private readonly PendingFeedback _pending;
@@ -81,7 +78,7 @@ public sealed class Engine
         Models = new ModelHost(Store, parts.Models, _time, parts.Logging.CreateLogger<ModelHost>());
         Apps = new AppHost(Store, Models, _aliasInterval, _time, parts.Logging.CreateLogger<AppHost>(), parts.Heavy);
 
-        _feedbackLog = new FeedbackLog(parts.Objects, parts.State, _time);
+        _due = new DueWork(Apps, parts.State, parts.Queue, new FeedbackLog(parts.Objects, parts.State, _time), _time, parts.Logging.CreateLogger<DueWork>());
         _keys = parts.Keys;
 
         var pending = _pending = new PendingFeedback();
@@ -94,15 +91,15 @@ public sealed class Engine
         var predictor = new Predictor(Models, cascades, parts.State, pending, seal, parts.Predictor, _time);
         var intake = new FeedbackIntake(predictor, parts.Queue, parts.IsFunction || parts.Queue.IsShared ? null : pending, seal, feedback, _time);
         _rankModels = new RankModels(parts.State, _aliasInterval, _time);
-        _ranker = new Ranker(_rankModels, parts.Queue, seal, feedback, _time);
-        (_state, _queue, _passes) = (parts.State, parts.Queue, !parts.IsFunction);
+        var ranker = new Ranker(_rankModels, parts.Queue, seal, feedback, _time);
+        _passes = !parts.IsFunction;
         Learner = new FeedbackLearner(Apps, parts.State, feedback, parts.Logging.CreateLogger<FeedbackLearner>()) { RankModels = _rankModels };
         Worker = new FeedbackWorker(parts.Queue, Learner, parts.State, pending, _time, parts.Logging.CreateLogger<FeedbackWorker>());
 
         _oip = new OipEndpoints(_gateway, Models, hasRepositoryControl: !parts.IsFunction, _time);
         _records = new RecordEndpoints(_gateway, Apps, parts.State, Learner, pending, _time);
-        _rankEndpoints = new RankEndpoints(_gateway, Apps, _ranker, _time);
-        _personalizer = new PersonalizerEndpoints(_gateway, Apps, _ranker, parts.IsFunction ? null : new Publisher(Store, ModelLimits.Default));
+        _rankEndpoints = new RankEndpoints(_gateway, Apps, ranker, _time);
+        _personalizer = new PersonalizerEndpoints(_gateway, Apps, ranker, parts.IsFunction ? null : new Publisher(Store, ModelLimits.Default));
         _appEndpoints = new AppEndpoints(_gateway, Apps, predictor, intake, _rankEndpoints, _time);
         _pages = new PageEndpoints(_gateway);
         _metrics = new Metrics(Models, Apps, feedback, cacheStatistics, predictions, parts.State, _time);
@@ -183,7 +180,7 @@ public sealed class Engine
         {
             await Models.RefreshDueAsync();
             await Apps.RefreshDueAsync();
-            if (_passes) foreach (var app in Apps.All.Where(app => app.Document.Rank is not null || app.Document.Feedback?.Implicit is not null)) await PassAsync(app, CancellationToken.None);
+            if (_passes) foreach (var app in Apps.All.Where(DueWork.Waits)) await _due.PassAsync(app, CancellationToken.None);
         }
         catch (Exception e)
         {
@@ -192,14 +189,7 @@ public sealed class Engine
         }
     }
 
-    /// <summary>Has the queue told of what is due: events that nobody rewarded, decisions on which nobody said anything.</summary>
-    private async Task PassAsync(App app, CancellationToken cancellation)
-    {
-        if (app.Document.Rank is null) await ImplicitFeedback.PassAsync(app.Tenant, app.Name, _state, _queue, _time, cancellation);
-        else if (_state is IEventStore events) await _ranker.PassAsync(app, events, cancellation);
-    }
-
-    /// <summary>For long-lived hosts that learn: compacts what was accepted on days that are over into the log, until cancelled.</summary>
+    /// <summary>For long-lived hosts that learn: what is due of apps that nobody has asked for here, and what was accepted on days that are over into the log, until cancelled.</summary>
     public async Task KeepLogAsync(CancellationToken cancellation)
     {
         using var timer = new PeriodicTimer(TimeSpan.FromHours(1), _time);
@@ -207,58 +197,13 @@ public sealed class Engine
         {
             do
             {
-                foreach (var tenant in _keys.Tenants)
-                {
-                    foreach (var app in await NamesAsync(tenant))
-                    {
-                        await PassFirstAsync(tenant, app);
-                        await CompactAsync(tenant, app);
-                    }
-                }
+                await _due.PassAllAsync(_keys.Tenants, cancellation);
+                await _due.CompactAllAsync(_keys.Tenants, cancellation);
             }
             while (await timer.WaitForNextTickAsync(cancellation));
         }
         catch (OperationCanceledException)
         {
-        }
-
-        async Task<IReadOnlyList<string>> NamesAsync(string tenant)
-        {
-            try
-            {
-                return await Apps.NamesAsync(tenant, cancellation);
-            }
-            catch (StoreException e)
-            {
-                _log.LogError("the log waits for an hour: {Error}", e.Message);
-                return [];
-            }
-        }
-
-        // From then on each second, although nobody has asked for the app here; where it has given up its rule, each hour, for the decisions that were made under it.
-        async Task PassFirstAsync(string tenant, string app)
-        {
-            try
-            {
-                await PassAsync(await Apps.GetAsync(tenant, app, cancellation), cancellation);
-            }
-            catch (Exception e) when (e is RequestException or StoreException)
-            {
-                _log.LogError("what is due of app {App} of tenant {Tenant} waits: {Error}", app, tenant, e.Message);
-            }
-        }
-
-        async Task CompactAsync(string tenant, string app)
-        {
-            try
-            {
-                foreach (var day in await _feedbackLog.CompactAsync(tenant, app, cancellation)) _log.LogInformation("feedback of app {App} of tenant {Tenant} on {Day} is in the log", app, tenant, day);
-            }
-            catch (StoreException e)
-            {
-                // The state store has it all the same; the next look may go better.
-                _log.LogError("feedback of app {App} of tenant {Tenant} waits for the log: {Error}", app, tenant, e.Message);
-            }
         }
     }
 

@@ -60,6 +60,9 @@ public sealed class ModelStore(IObjectStore objects, TimeProvider time)
         return versions;
     }
 
+    /// <summary>Whoever has published anything here.</summary>
+    public async Task<IReadOnlyList<string>> TenantsAsync(CancellationToken cancellation) => [.. (await objects.ListAsync("", cancellation)).Where(name => Names.IsValid(name))];
+
     public async Task<IReadOnlyList<string>> NamesAsync(string tenant, ArtifactKind kind, CancellationToken cancellation)
     {
         var names = await objects.ListAsync($"{Names.Check("tenant", tenant)}/{Plural(kind)}", cancellation);

@@ -289,7 +289,7 @@ internal sealed class RankLoop : IFeedbackQueue, IAsyncDisposable
     public Task LearnAsync(IEnumerable<FeedbackMessage> messages) =>
         _learner.LearnAsync([.. messages.Select(message => FeedbackMessage.Deserialize(message.Serialize()) with { Tenant = _tenant })], Cancellation);
 
-    public Task SayThatTimePassesAsync() => Ranker.PassAsync(App, (IEventStore)_state, Cancellation);
+    public Task SayThatTimePassesAsync() => Ranker.PassAsync(App, (IEventStore)_state, this, _time, Cancellation);
 
     /// <summary>What a long-lived host does now and then.</summary>
     /// <returns>How many shards had something due.</returns>

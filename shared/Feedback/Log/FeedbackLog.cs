@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Globalization;
 using System.Security.Cryptography;
 using Skiff.Personalization;
@@ -22,6 +23,7 @@ public sealed class FeedbackLog(IObjectStore objects, IStateStore state, TimePro
     private static readonly TimeSpan Grace = TimeSpan.FromHours(1);
 
     private const string Suffix = ".jsonl";
+    private const int LooksAtOnce = 8;
 
     /// <summary>Writes every day that is over and not in the log, then lets the state store go of what is old and in it. Several may do so at once.</summary>
     /// <returns>The days that were written.</returns>
@@ -32,7 +34,10 @@ public sealed class FeedbackLog(IObjectStore objects, IStateStore state, TimePro
         var from = days.Count == 0 ? DateTimeOffset.UnixEpoch : Midnight(days[^1]).AddDays(1);
         if (from >= until) return [];
         var entries = new List<KeptFeedback>();
-        await foreach (var kept in state.ReadFeedbackAsync(new FeedbackQuery(tenant, app) { From = from, To = until }, cancellation)) entries.Add(kept);
+        foreach (var part in UserKey.FeedbackApps(app))
+        {
+            await foreach (var kept in state.ReadFeedbackAsync(new FeedbackQuery(tenant, part) { From = from, To = until }, cancellation)) entries.Add(kept);
+        }
         var written = new List<string>();
         if (entries.Count > 0)
         {
@@ -49,7 +54,7 @@ public sealed class FeedbackLog(IObjectStore objects, IStateStore state, TimePro
             }
         }
         var old = Midnight(time.GetUtcNow() - Horizon);
-        await state.PurgeAsync(tenant, app, old < until ? old : until, cancellation);
+        foreach (var part in UserKey.FeedbackApps(app)) await state.PurgeAsync(tenant, part, old < until ? old : until, cancellation);
         return written;
     }
 
@@ -83,13 +88,13 @@ public sealed class FeedbackLog(IObjectStore objects, IStateStore state, TimePro
     /// </summary>
     private async Task<List<KeptFeedback>> WithoutErasedAsync(string tenant, string app, List<KeptFeedback> entries, CancellationToken cancellation)
     {
-        var left = new List<KeptFeedback>(entries.Count);
-        foreach (var user in entries.GroupBy(kept => kept.Accepted.Message.User))
+        var erasures = new ConcurrentDictionary<string, DateTimeOffset>();
+        var users = entries.Select(kept => kept.Accepted.Message.User).Where(user => user.Length > 0).Distinct();
+        await Parallel.ForEachAsync(users, new ParallelOptions { MaxDegreeOfParallelism = LooksAtOnce, CancellationToken = cancellation }, async (user, token) =>
         {
-            var erasure = user.Key.Length == 0 ? null : (await state.ReadUserAsync(new UserKey(tenant, app, user.Key), cancellation)).Erasure;
-            left.AddRange(erasure is null ? user : user.Where(kept => kept.Accepted.Message.At > erasure.At));
-        }
-        return left;
+            if ((await state.ReadUserAsync(new UserKey(tenant, app, user), token)).Erasure is { } erasure) erasures[user] = erasure.At;
+        });
+        return entries.FindAll(kept => !erasures.TryGetValue(kept.Accepted.Message.User, out var at) || kept.Accepted.Message.At > at);
     }
 
     private async Task<IReadOnlyList<string>> DaysAsync(string tenant, string app, CancellationToken cancellation) =>

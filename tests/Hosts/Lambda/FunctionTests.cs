@@ -68,7 +68,7 @@ public sealed class FunctionTests(MotoServer moto) : IClassFixture<MotoServer>
     {
         using var folder = new ScratchFolder();
         await using var api = await LambdaRuntimeApi.StartAsync();
-        await using var feedback = new FunctionProcess("Feedback", api, ("SKIFF_MODEL_STORE", $"file://{folder.Path}"), ("SKIFF_STATE", "dynamodb://t"), ("AWS_ENDPOINT_URL", "http://127.0.0.1:9"), ("AWS_REGION", "us-east-1"));
+        await using var feedback = new FunctionProcess("Feedback", api, ("SKIFF_MODEL_STORE", $"file://{folder.Path}"), ("SKIFF_STATE", "dynamodb://t"), ("SKIFF_QUEUE", "sqs://123456789012/q.fifo"), ("AWS_ENDPOINT_URL", "http://127.0.0.1:9"), ("AWS_REGION", "us-east-1"));
 
         var report = await api.InvokeAsync(LambdaEvents.Sqs(("m1", "ann", "not feedback")));
 
@@ -80,7 +80,7 @@ public sealed class FunctionTests(MotoServer moto) : IClassFixture<MotoServer>
     {
         using var folder = new ScratchFolder();
         await using var api = await LambdaRuntimeApi.StartAsync();
-        await using var feedback = new FunctionProcess("Feedback", api, ("SKIFF_MODEL_STORE", $"file://{folder.Path}"), ("SKIFF_STATE", "dynamodb://t"), ("AWS_ENDPOINT_URL", "http://127.0.0.1:9"), ("AWS_REGION", "us-east-1"));
+        await using var feedback = new FunctionProcess("Feedback", api, ("SKIFF_MODEL_STORE", $"file://{folder.Path}"), ("SKIFF_STATE", "dynamodb://t"), ("SKIFF_QUEUE", "sqs://123456789012/q.fifo"), ("AWS_ENDPOINT_URL", "http://127.0.0.1:9"), ("AWS_REGION", "us-east-1"));
         // It is JSON, and what is required is there, but nothing can be done with it.
         const string damaged = """{"tenant":null,"app":"films","user":"ann","feedback_id":"f1","value":1,"at":"2026-01-01T00:00:00Z"}""";
 
