@@ -28,6 +28,7 @@ async Task<WebApplication> BuildAsync()
         Heavy = SettingsReader.Heavy(settings.Value(HeavyTier.Setting), secrets),
         Models = AwsStores.ModelOptions(settings),
         PredictionCacheBytes = settings.PredictionCacheBytes,
+        HeadCacheBytes = settings.HeadCacheBytes,
         IsFunction = true,
         Logging = logging,
     });

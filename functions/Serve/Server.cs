@@ -66,6 +66,7 @@ public sealed class Server : IAsyncDisposable
                 Secrets = secrets,
                 Models = AwsStores.ModelOptions(settings.ModelStore, settings.ModelMemoryBytes),
                 PredictionCacheBytes = settings.PredictionCacheBytes,
+                HeadCacheBytes = settings.HeadCacheBytes,
                 IsFunction = settings.IsReplica,
                 Heavy = heavy,
                 Logging = web.Services.GetRequiredService<ILoggerFactory>(),

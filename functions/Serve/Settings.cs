@@ -26,6 +26,7 @@ public sealed record Settings
 
     public long ModelMemoryBytes { get; init; }
     public long PredictionCacheBytes { get; init; }
+    public long HeadCacheBytes { get; init; }
     public long MaxBodyBytes { get; init; }
 
     /// <summary>Where the heavy tier's replicas are; null for none.</summary>
@@ -57,6 +58,7 @@ public sealed record Settings
             Secrets = reader.Secrets,
             ModelMemoryBytes = reader.ModelMemoryBytes,
             PredictionCacheBytes = reader.PredictionCacheBytes,
+            HeadCacheBytes = reader.HeadCacheBytes,
             MaxBodyBytes = reader.MaxBodyBytes,
             Heavy = reader.Value(HeavyTier.Setting),
             Urls = urls ?? reader.Value("ASPNETCORE_URLS") ?? "http://127.0.0.1:8080",

@@ -60,6 +60,23 @@ public sealed partial class DynamoStateStore : IStateStore
         return new WeightsRead(response.Item is { Count: > 0 } item ? DynamoItem.ReadWeights(item) : null, AwsPrices.Table(consumed));
     }
 
+    /// <summary>A query of one key costs what a read of it does, and its filter keeps weights that are known from being sent.</summary>
+    public async ValueTask<WeightsRead> ReadWeightsAsync(UserKey user, string knownTag, CancellationToken cancellation)
+    {
+        var request = new QueryRequest
+        {
+            TableName = _table,
+            KeyConditionExpression = "pk = :user AND sk = :weights",
+            FilterExpression = "version <> :known",
+            ExpressionAttributeValues = new() { [":user"] = new() { S = DynamoItem.KeyOf(user) }, [":weights"] = new() { S = DynamoItem.Weights }, [":known"] = new() { N = knownTag } },
+            ConsistentRead = _options.ConsistentPredictions,
+            ReturnConsumedCapacity = ReturnConsumedCapacity.TOTAL,
+        };
+        var response = await _calls.RunAsync("read a user's weights", (client, token) => client.QueryAsync(request, token), cancellation);
+        var usd = AwsPrices.Table(_calls.CountRead(response.ConsumedCapacity));
+        return response.Items is [var item, ..] ? new WeightsRead(DynamoItem.ReadWeights(item), usd) : new WeightsRead(null, usd, IsUnchanged: response.ScannedCount > 0);
+    }
+
     public async ValueTask<UserRead> ReadUserAsync(UserKey user, CancellationToken cancellation)
     {
         // Both items by one query, which costs less than half of a transaction that reads them. It may see a commit in one and not yet in the other: they say whether they belong together.

@@ -72,6 +72,9 @@ public sealed partial class SqliteStateStore : IStateStore, IDisposable
     public ValueTask<WeightsRead> ReadWeightsAsync(UserKey user, CancellationToken cancellation) =>
         ValueTask.FromResult(new WeightsRead(WithReader(connection => connection.ReadWeights(user)), CostUsd: 0));
 
+    public ValueTask<WeightsRead> ReadWeightsAsync(UserKey user, string knownTag, CancellationToken cancellation) => ValueTask.FromResult(WithReader(
+        connection => connection.ReadTag(user) == knownTag ? new WeightsRead(null, CostUsd: 0, IsUnchanged: true) : new WeightsRead(connection.ReadWeights(user), CostUsd: 0)));
+
     // What a learner asks before it commits is asked of the connection that commits: every other one has to read its pages anew after each commit.
     public ValueTask<UserRead> ReadUserAsync(UserKey user, CancellationToken cancellation) => WithWriterAsync(() => _kept.Find(user, _writer.DataVersion) ?? _kept.Add(user, _writer.ReadUser(user)), cancellation);
 
@@ -203,6 +206,7 @@ public sealed partial class SqliteStateStore : IStateStore, IDisposable
     private sealed partial class Connection : IDisposable
     {
         private readonly SqliteCommand _selectWeights;
+        private readonly SqliteCommand _selectTag;
         private readonly SqliteCommand _selectCovariance;
         private readonly SqliteCommand _insertHead;
         private readonly SqliteCommand _updateHead;
@@ -225,6 +229,7 @@ public sealed partial class SqliteStateStore : IStateStore, IDisposable
             const string key = "tenant = $tenant AND app = $app AND user = $user";
             _selectWeights = Database.Prepare(Sqlite,
                 $"SELECT tag, features_version, prior_version, updates, offset, weights, policy FROM heads LEFT JOIN policies USING (tenant, app, user) WHERE {key}", "$tenant", "$app", "$user");
+            _selectTag = Database.Prepare(Sqlite, $"SELECT tag FROM heads WHERE {key}", "$tenant", "$app", "$user");
             _selectCovariance = Database.Prepare(Sqlite, $"SELECT covariance, memory FROM covariances WHERE {key}", "$tenant", "$app", "$user");
             _insertHead = Database.Prepare(Sqlite,
                 "INSERT INTO heads VALUES ($tenant, $app, $user, $tag, $features, $prior, $updates, $offset, $weights) ON CONFLICT DO NOTHING",
@@ -271,6 +276,8 @@ public sealed partial class SqliteStateStore : IStateStore, IDisposable
             };
         }
 
+        public string? ReadTag(UserKey user) => _selectTag.Bind(user.Tenant, user.App, user.User).ExecuteScalar() is long tag ? tag.ToString(CultureInfo.InvariantCulture) : null;
+
         public UserRead ReadUser(UserKey user)
         {
             // All reads see one moment.
@@ -308,7 +315,7 @@ public sealed partial class SqliteStateStore : IStateStore, IDisposable
         public void Dispose()
         {
             DisposeEvents();
-            foreach (var command in new[] { _selectWeights, _selectCovariance, _insertHead, _updateHead, _putCovariance, _putPolicy, _insertFeedback, _takeOut, _selectErasure, _selectReplayed, _dataVersion, _savepoint, _release, IsAccepted }) command.Dispose();
+            foreach (var command in new[] { _selectWeights, _selectTag, _selectCovariance, _insertHead, _updateHead, _putCovariance, _putPolicy, _insertFeedback, _takeOut, _selectErasure, _selectReplayed, _dataVersion, _savepoint, _release, IsAccepted }) command.Dispose();
             Sqlite.Dispose();
         }
 

@@ -284,6 +284,9 @@ public sealed record HeadDocument
     /// <summary>How much of the covariance is kept; null leaves it to the number of dimensions.</summary>
     public HeadForm? Form { get; set; }
 
+    /// <summary>How long a process may answer with a head that another may have taught meanwhile.</summary>
+    public HeadCacheDocument Cache { get; set; } = HeadCacheDocument.On;
+
     /// <summary>What keeps single examples and users from doing harm: <c>true</c> by default, <c>false</c>, or an object that tunes it.</summary>
     public GuardDocument Guards { get; set; } = GuardDocument.Default;
 
@@ -296,6 +299,7 @@ public sealed record HeadDocument
         AppDocument.Require(PriorFade is not { By: not (>= 1 and <= 1000) }, $"'head.prior_fade.by' is {PriorFade?.By}: it takes 1 to 1000");
         AppDocument.Require(PriorFade is not { Labels: not (>= 1 and <= 10_000) }, $"'head.prior_fade.labels' is {PriorFade?.Labels}: it takes 1 to 10000");
         Guards.Validate();
+        Cache.Validate();
         AppDocument.Require(Kind != HeadKind.Classes || app.Labels.Count > 1, "a head of kind 'classes' needs 'labels'");
         AppDocument.Require(Kind == HeadKind.Classes || (app.Labels.Count == 0 && app.Cascade.Count == 0), $"a head of kind '{Kind.ToString().ToLowerInvariant()}' takes neither 'labels' nor a 'cascade'");
     }
@@ -312,6 +316,7 @@ public sealed record HeadDocument
 [JsonSerializable(typeof(AppDocument))]
 [JsonSerializable(typeof(GuardObjectDocument))]
 [JsonSerializable(typeof(CacheObjectDocument))]
+[JsonSerializable(typeof(HeadCacheObjectDocument))]
 internal sealed partial class AppJson : JsonSerializerContext;
 
 internal sealed class SnakeCaseEnum<T>() : JsonStringEnumConverter<T>(JsonNamingPolicy.SnakeCaseLower, allowIntegerValues: false)

@@ -20,7 +20,7 @@ public sealed partial class FeedbackLearner
             {
                 User = user, ExpectedTag = current?.Weights.Tag, Erasure = erasure, Head = null, Accepted = [new AcceptedFeedback(message, false, AcceptedFeedback.Quarantine + reason)],
             };
-            if (!(await state.CommitAsync([commit], cancellation))[0]) continue;
+            if (!(await CommitAsync([commit], cancellation))[0]) continue;
             Count([commit]);
             return;
         }
@@ -58,7 +58,7 @@ public sealed partial class FeedbackLearner
         if (await ApplyAsync(user, [.. messages], cancellation) is not { } commit) return [];
         var learnt = commit.Accepted.Where(accepted => accepted.Learnt).ToList();
         var release = commit with { Accepted = learnt, IsRelease = true };
-        if (learnt.Count > 0 && !(await state.CommitAsync([release], cancellation))[0]) return [];
+        if (learnt.Count > 0 && !(await CommitAsync([release], cancellation))[0]) return [];
         Count([release]);
         return commit.Accepted;
     }

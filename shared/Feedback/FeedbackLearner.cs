@@ -58,7 +58,7 @@ public sealed partial class FeedbackLearner(AppHost apps, IStateStore state, Fee
             IReadOnlyList<bool> done;
             try
             {
-                done = await state.CommitAsync(commits, cancellation);
+                done = await CommitAsync(commits, cancellation);
             }
             catch (Store.StoreException e) when (e.IsPermanent)
             {

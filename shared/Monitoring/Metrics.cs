@@ -11,6 +11,9 @@ namespace Skiff.Monitoring;
 /// <summary>The metrics of this process in Prometheus' text format, under the names that dashboards of other inference servers already use, with histograms.</summary>
 public sealed class Metrics(ModelHost models, AppHost apps, FeedbackStatistics feedback, CacheStatistics caches, PredictionCache cache, IStateStore? state, TimeProvider time)
 {
+    /// <summary>Null where nobody has a head.</summary>
+    public HeadCache? Heads { get; init; }
+
     public const string ContentType = "text/plain; version=0.0.4; charset=utf-8";
 
     /// <param name="tenant">Whose models are shown.</param>
@@ -66,6 +69,15 @@ public sealed class Metrics(ModelHost models, AppHost apps, FeedbackStatistics f
         }
         Head("skiff_prediction_cache_evictions_total", "counter", "Kept answers that made room for others");
         foreach (var (app, counts) in caches.All(tenant)) text.Append(CultureInfo.InvariantCulture, $"skiff_prediction_cache_evictions_total{{app=\"{app}\"}} {counts.Evicted}\n");
+        if (Heads is not null)
+        {
+            Head("skiff_head_reads_total", "counter", "Heads that were looked for, by where they came from: kept here, kept and their version checked, or the store");
+            foreach (var (app, reads) in Heads.Reads(tenant))
+            {
+                foreach (var source in Enum.GetValues<HeadSource>()) text.Append(CultureInfo.InvariantCulture, $"skiff_head_reads_total{{app=\"{app}\",from=\"{source.ToString().ToLowerInvariant()}\"}} {reads[(int)source]}\n");
+            }
+            Single("skiff_head_cache_bytes", "gauge", "Memory that kept heads are counted as, of all tenants", Heads.UsedBytes);
+        }
         Single("skiff_prediction_cache_bytes", "gauge", "Memory that kept answers are counted as, of all tenants", cache.UsedBytes);
         Single("skiff_model_memory_bytes", "gauge", "Memory that loaded models are counted as", models.UsedBytes);
         Single("skiff_feedback_accepted_total", "counter", "Feedback made durable", feedback.Of(tenant).Accepted);

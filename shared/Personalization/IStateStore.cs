@@ -50,7 +50,8 @@ public sealed record HeadWeights
 /// <summary>What a prediction's read has found.</summary>
 /// <param name="Weights">Null for a user who has no head.</param>
 /// <param name="CostUsd">Of this read, in US dollars.</param>
-public readonly record struct WeightsRead(HeadWeights? Weights, double CostUsd);
+/// <param name="IsUnchanged">Whether it is what the reader has already; then there are no weights here.</param>
+public readonly record struct WeightsRead(HeadWeights? Weights, double CostUsd, bool IsUnchanged = false);
 
 /// <summary>A whole head.</summary>
 public sealed record HeadState(HeadWeights Weights, float[] Covariance)
@@ -113,6 +114,10 @@ public interface IStateStore : IUserRecords
     double SpentUsd { get; }
 
     ValueTask<WeightsRead> ReadWeightsAsync(UserKey user, CancellationToken cancellation);
+
+    /// <summary>The same for a reader who has a head: where its version is still the user's, the store says so and nothing else.</summary>
+    /// <param name="knownTag">Of the head that the reader has.</param>
+    ValueTask<WeightsRead> ReadWeightsAsync(UserKey user, string knownTag, CancellationToken cancellation);
 
     /// <returns>Those of the feedback ids that an app has already accepted, from whichever user.</returns>
     ValueTask<IReadOnlySet<string>> FindAcceptedAsync(string tenant, string app, IReadOnlyCollection<string> feedbackIds, CancellationToken cancellation);

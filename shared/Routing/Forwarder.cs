@@ -17,7 +17,7 @@ public sealed class Forwarder(ReplicaClient client)
         ReplicaReport.LoadHeader, ReplicaReport.QueueHeader, ReplicaReport.WarmHeader, ReplicaReport.VersionHeader, CallerSignature.Header, ReplicaClient.DeadlineHeader,
     };
 
-    /// <param name="key">What it is routed by (<see cref="RouteKey"/>), from its body; that is empty where it was too long to be held. May take its time.</param>
+    /// <param name="key">What it is routed by (<see cref="RouteKey"/>), from its body; that is empty where it was too long to be held. May take its time, and add to the request's headers.</param>
     /// <param name="isSafe">Whether asking twice does no harm.</param>
     /// <exception cref="RequestException">Nobody answered.</exception>
     public async Task ForwardAsync(HttpContext context, Func<ReadOnlyMemory<byte>, ValueTask<ulong>> key, ulong model, bool isSafe, TimeSpan? timeLeft)

@@ -50,7 +50,7 @@ public sealed class AppEndpoints(Gateway gateway, AppHost apps, Predictor predic
             : await predictor.PredictAsync(
                 new PredictRequest
                 {
-                    App = app, Buffer = exchange.Infer.Buffer, Input = asked.Input, User = asked.User, Context = asked.Context, DeadlineMs = Deadline.Nearest(asked.DeadlineMs, http.Request), Priority = asked.Priority, Arrived = arrived,
+                    App = app, Buffer = exchange.Infer.Buffer, Input = asked.Input, User = asked.User, Context = asked.Context, DeadlineMs = Deadline.Nearest(asked.DeadlineMs, http.Request), Priority = asked.Priority, IsFresh = WantsFresh(http.Request), Arrived = arrived,
                 },
                 http.RequestAborted);
         await intake.AwaitAsync(app, result.Predictions, caller.Key, http.RequestAborted);
@@ -68,6 +68,9 @@ public sealed class AppEndpoints(Gateway gateway, AppHost apps, Predictor predic
         else Write(json, result, result.Predictions[0], latency, asked.Explain);
         await exchange.SendAsync(http.Response, 200, Gateway.Json, http.RequestAborted);
     }
+
+    /// <summary>As HTTP says it: nothing kept without a look whether it still holds.</summary>
+    private static bool WantsFresh(HttpRequest request) => request.Headers.CacheControl is { Count: > 0 } control && control.ToString().Contains("no-cache", StringComparison.OrdinalIgnoreCase);
 
     private async Task FeedbackAsync(HttpContext http, Caller caller)
     {
@@ -168,7 +171,7 @@ public sealed class AppEndpoints(Gateway gateway, AppHost apps, Predictor predic
         json.WriteEndObject();
         json.WriteNumber("cost_usd"u8, Math.Round(prediction.CostUsd, 12));
         json.WriteNumber("latency_ms"u8, Math.Round(latencyMs, 3));
-        if (explain) WriteExplanation(json, result.App, prediction);
+        if (explain) WriteExplanation(json, result, prediction);
         json.WriteEndObject();
     }
 
@@ -180,14 +183,29 @@ public sealed class AppEndpoints(Gateway gateway, AppHost apps, Predictor predic
         _ => "computed"u8,
     };
 
-    private static void WriteExplanation(Utf8JsonWriter json, App app, Prediction prediction)
+    private static ReadOnlySpan<byte> Name(HeadSource source) => source switch
     {
+        HeadSource.Kept => "kept"u8,
+        HeadSource.Checked => "checked"u8,
+        _ => "store"u8,
+    };
+
+    private static void WriteExplanation(Utf8JsonWriter json, PredictResult result, Prediction prediction)
+    {
+        var app = result.App;
         json.WriteStartObject("explanation"u8);
         if (app.Document.Cache.IsOn)
         {
             json.WriteStartObject("cache"u8);
             json.WriteString("from"u8, Name(prediction.Origin.Source));
             if (prediction.Origin.Source == AnswerSource.Approximate) json.WriteNumber("distance"u8, Math.Round(prediction.Origin.Distance, 6));
+            json.WriteEndObject();
+        }
+        if (result.Head is { } head)
+        {
+            json.WriteStartObject("head"u8);
+            json.WriteString("from"u8, Name(head.Source));
+            json.WriteNumber("updates"u8, head.Weights?.Updates ?? 0);
             json.WriteEndObject();
         }
         // Nobody is told of what there is not.

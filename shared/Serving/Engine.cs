@@ -31,6 +31,9 @@ public sealed record EngineParts
     /// <summary>What answers that are kept for apps with a cache may take together; 0 for no cache.</summary>
     public long PredictionCacheBytes { get; init; } = 64 << 20;
 
+    /// <summary>What users' heads that are kept may take together; 0 keeps none.</summary>
+    public long HeadCacheBytes { get; init; } = 32 << 20;
+
     /// <summary>
     /// Whether this process is one of many that come and go: then callers can't load and unload models, since they can't tell the instances apart, and feedback is learnt elsewhere.
     /// </summary>
@@ -64,6 +67,7 @@ public sealed class Engine
     private readonly ApiKeys _keys;
     private readonly HeavyTier? _heavy;
     private readonly PendingFeedback _pending;
+    private readonly HeadCache _heads;
     private readonly TimeSpan _readYourWritesWait;
 
     public Engine(EngineParts parts)
@@ -88,21 +92,22 @@ public sealed class Engine
         var cacheStatistics = new CacheStatistics();
         var predictions = new PredictionCache(parts.PredictionCacheBytes);
         var cascades = new CascadeCache(predictions, Models, cacheStatistics, _time);
-        var predictor = new Predictor(Models, cascades, parts.State, pending, seal, parts.Predictor, _time);
+        _heads = new HeadCache(parts.State, parts.HeadCacheBytes, _time);
+        var predictor = new Predictor(Models, cascades, _heads, pending, seal, parts.Predictor, _time);
         var intake = new FeedbackIntake(predictor, parts.Queue, parts.IsFunction || parts.Queue.IsShared ? null : pending, seal, feedback, _time);
         _rankModels = new RankModels(parts.State, _aliasInterval, _time);
         var ranker = new Ranker(_rankModels, parts.Queue, seal, feedback, _time);
         _passes = !parts.IsFunction;
-        Learner = new FeedbackLearner(Apps, parts.State, feedback, parts.Logging.CreateLogger<FeedbackLearner>()) { RankModels = _rankModels };
+        Learner = new FeedbackLearner(Apps, parts.State, feedback, parts.Logging.CreateLogger<FeedbackLearner>()) { RankModels = _rankModels, Heads = _heads };
         Worker = new FeedbackWorker(parts.Queue, Learner, parts.State, pending, _time, parts.Logging.CreateLogger<FeedbackWorker>());
 
         _oip = new OipEndpoints(_gateway, Models, hasRepositoryControl: !parts.IsFunction, _time);
-        _records = new RecordEndpoints(_gateway, Apps, parts.State, Learner, pending, _time);
+        _records = new RecordEndpoints(_gateway, Apps, parts.State, Learner, pending, _heads, _time);
         _rankEndpoints = new RankEndpoints(_gateway, Apps, ranker, _time);
         _personalizer = new PersonalizerEndpoints(_gateway, Apps, ranker, parts.IsFunction ? null : new Publisher(Store, ModelLimits.Default));
         _appEndpoints = new AppEndpoints(_gateway, Apps, predictor, intake, _rankEndpoints, _time);
         _pages = new PageEndpoints(_gateway);
-        _metrics = new Metrics(Models, Apps, feedback, cacheStatistics, predictions, parts.State, _time);
+        _metrics = new Metrics(Models, Apps, feedback, cacheStatistics, predictions, parts.State, _time) { Heads = _heads };
     }
 
     public ModelStore Store { get; }
@@ -113,6 +118,9 @@ public sealed class Engine
 
     /// <summary>Waits, for as long as a prediction here would, until a user's feedback that was accepted here has been learnt: for predictions that are made elsewhere.</summary>
     public ValueTask ReadYourWritesAsync(UserKey user, CancellationToken cancellation) => _pending.WaitAsync(user, _readYourWritesWait, _time, cancellation);
+
+    /// <summary>Whether somebody's head may have changed by this process so lately that a process which predicts for it could still answer with the one before.</summary>
+    public bool HasLearnt(UserKey user) => _heads.HasChanged(user);
 
     /// <summary>What <c>/metrics</c> says to a tenant.</summary>
     public string WriteMetrics(string tenant) => _metrics.Write(tenant) + (_heavy is null ? "" : ForwardingMetrics.Write(_heavy.Router));

@@ -129,7 +129,7 @@ public sealed class FeedbackIntake(Predictor predictor, IFeedbackQueue queue, Pe
             Input = app.Document.KeepInputs ? buffer.Span(request.Input!.Offset, request.Input.Length).ToArray() : null,
             At = time.GetUtcNow(),
         };
-        var predict = new PredictRequest { App = app, Buffer = buffer, Input = request.Input!, User = request.User, Context = request.Context, Arrived = time.GetTimestamp() };
+        var predict = new PredictRequest { App = app, Buffer = buffer, Input = request.Input!, User = request.User, Context = request.Context, IsFresh = true, Arrived = time.GetTimestamp() };
         EnsembleAnswer? together = null;
         if (app.Ensemble is { } ensemble && (app.Head is not null || ensemble.Policy is not null))
         {

@@ -34,6 +34,9 @@ public sealed record PredictRequest
     /// <summary>One of <see cref="Priorities"/>.</summary>
     public int Priority { get; init; } = Priorities.Normal;
 
+    /// <summary>Whether the user's head is to be what the store has now, not what is kept of it here.</summary>
+    public bool IsFresh { get; init; }
+
     /// <summary>When the request arrived, a timestamp of the <see cref="TimeProvider"/>.</summary>
     public required long Arrived { get; init; }
 }
@@ -82,12 +85,13 @@ public sealed record Prediction
 
 /// <summary>Everything about an answered request.</summary>
 /// <param name="Versions">Of each model that ran.</param>
-public sealed record PredictResult(App App, IReadOnlyList<Prediction> Predictions, IReadOnlyDictionary<string, int> Versions);
+/// <param name="Head">Where the user's head came from; null where none was looked for.</param>
+public sealed record PredictResult(App App, IReadOnlyList<Prediction> Predictions, IReadOnlyDictionary<string, int> Versions, HeadRead? Head = null);
 
 /// <summary>
 /// The way of a prediction: cache, cascade, then the personal head over the features, then the sealed decision. A prediction writes nothing.
 /// </summary>
-public sealed class Predictor(ModelHost models, CascadeCache cascades, IStateStore state, PendingFeedback pending, DecisionSeal seal, PredictorOptions options, TimeProvider time)
+public sealed class Predictor(ModelHost models, CascadeCache cascades, HeadCache heads, PendingFeedback pending, DecisionSeal seal, PredictorOptions options, TimeProvider time)
 {
     /// <exception cref="RequestException">A model that the answer can't do without is unavailable.</exception>
     public async ValueTask<PredictResult> PredictAsync(PredictRequest request, CancellationToken cancellation)
@@ -153,7 +157,7 @@ public sealed class Predictor(ModelHost models, CascadeCache cascades, IStateSto
             (prediction.Origin, prediction.CostUsd) = (origin, origin.Source == AnswerSource.Computed ? shared + computed : shared);
         }
         app.Answered(time.GetElapsedTime(request.Arrived));
-        return new PredictResult(app, predictions, versions);
+        return new PredictResult(app, predictions, versions, personal?.Read);
     }
 
     /// <summary>What an app answers when it has too much to do to run anything: its default, for each row.</summary>
@@ -180,14 +184,14 @@ public sealed class Predictor(ModelHost models, CascadeCache cascades, IStateSto
     internal async ValueTask<EnsembleAnswers> AskAsync(PredictRequest request, Ensemble ensemble, Terms terms, CancellationToken cancellation)
     {
         var app = request.App;
-        WeightsRead? read = null;
+        HeadRead? read = null;
         PolicyState? learnt = null;
         if (ensemble.Policy is { } policy)
         {
             UserKey? key = policy.Per == PolicyPer.User
                 ? request.User is { } user ? new UserKey(app.Tenant, app.Name, user) : null
                 : request.Context is { } context ? UserKey.OfContext(app.Tenant, app.Name, context) : null;
-            if (key is { } owner) read = await ReadAsync(owner, terms, cancellation);
+            if (key is { } owner) read = await ReadAsync(owner, request, terms, cancellation);
             learnt = policy.Read(read?.Weights?.Policy);
         }
         var (chosen, propensity) = ensemble.Policy is { Chooses: true } chooser ? chooser.Choose(learnt!, (ulong)options.Random.NextInt64()) : (-1, 1);
@@ -197,27 +201,32 @@ public sealed class Predictor(ModelHost models, CascadeCache cascades, IStateSto
     }
 
     /// <summary>Reads somebody's state, after what they have under way here was learnt, or a while has passed; half of what is left at most, the rest is for the models.</summary>
-    private async ValueTask<WeightsRead> ReadAsync(UserKey key, Terms terms, CancellationToken cancellation)
+    private async ValueTask<HeadRead> ReadAsync(UserKey key, PredictRequest request, Terms terms, CancellationToken cancellation)
     {
         var left = TimeSpan.FromSeconds(Math.Max(0, terms.Deadline - time.GetTimestamp()) / 2.0 / time.TimestampFrequency);
         await pending.WaitAsync(key, left < options.ReadYourWritesWait ? left : options.ReadYourWritesWait, time, cancellation);
-        return await state.ReadWeightsAsync(key, cancellation);
+        // What is kept is kept for the head's sake: an app without one says nothing about how old it may be.
+        return await heads.ReadAsync(key, request.App.Head?.Document.Cache ?? HeadCacheDocument.Off, request.IsFresh, cancellation);
     }
 
     /// <summary>φ of the rows of a request, on the version that the user's head was learnt on, and that head.</summary>
     /// <param name="read">The user's state, where it has been read.</param>
     /// <exception cref="RequestException">The feature model is unavailable, or couldn't be run in time.</exception>
-    public async ValueTask<Features> ExtractAsync(PredictRequest request, Head head, Terms terms, CancellationToken cancellation, WeightsRead? read = null)
+    public async ValueTask<Features> ExtractAsync(PredictRequest request, Head head, Terms terms, CancellationToken cancellation, HeadRead? read = null)
     {
         var app = request.App;
-        var weights = read?.Weights;
         var stateUsd = 0.0;
-        if (read is null && request.User is { } user) (weights, stateUsd) = await ReadAsync(new UserKey(app.Tenant, app.Name, user), terms, cancellation);
+        if (read is null && request.User is { } user)
+        {
+            read = await ReadAsync(new UserKey(app.Tenant, app.Name, user), request, terms, cancellation);
+            stateUsd = read.Value.CostUsd;
+        }
+        var weights = read?.Weights;
         if (weights is not null && weights.Weights.Length != head.Dimensions * head.Outputs) weights = null;
         using var lease = await models.AcquireAsync(app.Tenant, head.Document.Features, weights?.FeaturesVersion, cancellation);
         lease.RequireFit(request.Input, head.Width);
         var (values, runTime) = await RunAsync(lease, request, head, terms, cancellation);
-        return new Features(values, lease.Manifest.Version, weights, runTime, stateUsd);
+        return new Features(values, lease.Manifest.Version, weights, runTime, stateUsd) { Read = read };
     }
 
     private static async ValueTask<(float[][] Rows, TimeSpan RunTime)> RunAsync(ModelLease lease, PredictRequest request, Head head, Terms terms, CancellationToken cancellation)
@@ -348,9 +357,13 @@ public sealed record PredictorOptions
 }
 
 /// <summary>What an ensemble says about the rows of a request, what ran, and the state that was read for its policy.</summary>
-internal sealed record EnsembleAnswers(EnsembleAnswer[] Answers, IReadOnlyList<MemberRun> Runs, WeightsRead? Read);
+internal sealed record EnsembleAnswers(EnsembleAnswer[] Answers, IReadOnlyList<MemberRun> Runs, HeadRead? Read);
 
 /// <summary>φ of each row, the version it was made by, and the user's head if there is one.</summary>
 /// <param name="StateUsd">What reading the head has cost.</param>
-public sealed record Features(float[][] Rows, int Version, HeadWeights? Weights, TimeSpan Duration, double StateUsd);
+public sealed record Features(float[][] Rows, int Version, HeadWeights? Weights, TimeSpan Duration, double StateUsd)
+{
+    /// <summary>What was read of the user; null for nobody.</summary>
+    public HeadRead? Read { get; init; }
+}
 

@@ -2,13 +2,14 @@ using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
 using Skiff.Apps;
+using Skiff.Caching;
 using Skiff.Feedback;
 using Skiff.Personalization;
 
 namespace Skiff.Serving;
 
 /// <summary>What is kept, for those who answer for it: a user's records, to be shown and erased, and the quarantine. Scope: admin.</summary>
-public sealed class RecordEndpoints(Gateway gateway, AppHost apps, IStateStore state, FeedbackLearner learner, PendingFeedback pending, TimeProvider time)
+public sealed class RecordEndpoints(Gateway gateway, AppHost apps, IStateStore state, FeedbackLearner learner, PendingFeedback pending, HeadCache heads, TimeProvider time)
 {
     private const int MostListed = 1000;
 
@@ -51,7 +52,15 @@ public sealed class RecordEndpoints(Gateway gateway, AppHost apps, IStateStore s
     {
         // Whole milliseconds, and none of what was accepted so far is after them.
         var now = time.GetUtcNow().ToUnixTimeMilliseconds() + 1;
-        await state.EraseAsync(UserOf(http, caller), DateTimeOffset.FromUnixTimeMilliseconds(now), http.RequestAborted);
+        var user = UserOf(http, caller);
+        try
+        {
+            await state.EraseAsync(user, DateTimeOffset.FromUnixTimeMilliseconds(now), http.RequestAborted);
+        }
+        finally
+        {
+            heads.Changed(user);
+        }
         http.Response.StatusCode = StatusCodes.Status204NoContent;
     }
 

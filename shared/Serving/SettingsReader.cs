@@ -35,7 +35,7 @@ public sealed record StoreAddress(string Setting, string Scheme, string Place)
 /// </summary>
 public sealed class SettingsReader
 {
-    private static readonly string[] Common = ["SKIFF_MODEL_STORE", "SKIFF_STATE", "SKIFF_QUEUE", "SKIFF_API_KEYS", "SKIFF_SECRET", "SKIFF_MODEL_MEMORY_MB", "SKIFF_PREDICTION_CACHE_MB", "SKIFF_MAX_BODY_BYTES"];
+    private static readonly string[] Common = ["SKIFF_MODEL_STORE", "SKIFF_STATE", "SKIFF_QUEUE", "SKIFF_API_KEYS", "SKIFF_SECRET", "SKIFF_MODEL_MEMORY_MB", "SKIFF_PREDICTION_CACHE_MB", "SKIFF_HEAD_CACHE_MB", "SKIFF_MAX_BODY_BYTES"];
 
     private readonly IDictionary _environment;
 
@@ -85,6 +85,9 @@ public sealed class SettingsReader
 
     /// <summary>0 for no cache.</summary>
     public long PredictionCacheBytes => Number("SKIFF_PREDICTION_CACHE_MB", 64, 0, 1 << 20) << 20;
+
+    /// <summary>0 for no cache.</summary>
+    public long HeadCacheBytes => Number("SKIFF_HEAD_CACHE_MB", 32, 0, 1 << 20) << 20;
 
     public long MaxBodyBytes => Number("SKIFF_MAX_BODY_BYTES", 32 << 20, 1024, 1 << 30);
 

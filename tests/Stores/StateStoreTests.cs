@@ -46,6 +46,26 @@ public abstract partial class StateStoreTests
     }
 
     [Fact]
+    public async Task VersionThatIsKnown_IsConfirmedWithoutWeights_AndAnotherComesWithThem()
+    {
+        Assert.Equal((null, false), Of(await Store.ReadWeightsAsync(User, "1", Cancellation)));
+        await CommitAsync(User, null, Some.Head(1), "f1");
+        var first = (await Store.ReadWeightsAsync(User, Cancellation)).Weights!;
+        Assert.Equal((null, true), Of(await Store.ReadWeightsAsync(User, first.Tag, Cancellation)));
+
+        await CommitAsync(User, first.Tag, Some.Head(2), "f2");
+        var read = await Store.ReadWeightsAsync(User, first.Tag, Cancellation);
+        Assert.False(read.IsUnchanged);
+        Assert.Equal(Bits(Some.Head(2).Weights.Weights), Bits(read.Weights!.Weights));
+        Assert.Equal((null, true), Of(await Store.ReadWeightsAsync(User, read.Weights.Tag, Cancellation)));
+
+        await Store.EraseAsync(User, DateTimeOffset.UnixEpoch, Cancellation);
+        Assert.Equal((null, false), Of(await Store.ReadWeightsAsync(User, read.Weights.Tag, Cancellation)));
+
+        static (HeadWeights?, bool) Of(WeightsRead read) => (read.Weights, read.IsUnchanged);
+    }
+
+    [Fact]
     public async Task HeadWithoutMemory_IsReadBackWithoutOne()
     {
         Assert.True(await CommitAsync(User, null, Some.Head() with { Memory = [] }, "f1"));

@@ -88,7 +88,10 @@ internal sealed class ReplicaGroup : IAsyncDisposable
             if (body.IsEmpty) return Anybody();
             if (!isApp || RequestPeek.User(body.Span) is not { } user) return RouteKey.OfContent(body.Span);
             // A replica does not know of feedback that is being learnt here.
-            await engine.ReadYourWritesAsync(new UserKey(caller.Tenant, path[2], user), http.RequestAborted);
+            var key = new UserKey(caller.Tenant, path[2], user);
+            await engine.ReadYourWritesAsync(key, http.RequestAborted);
+            // Nor that it was: the head that it keeps may be the one before.
+            if (engine.HasLearnt(key)) http.Request.Headers.CacheControl = "no-cache";
             return RouteKey.OfUser(caller.Tenant, path[2], user);
         }, model, isSafe: true, ReplicaClient.TimeLeft(http.Request));
     }

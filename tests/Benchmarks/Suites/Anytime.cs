@@ -87,7 +87,7 @@ internal static class Anytime
         using var folder = new Support.ScratchFolder();
         using var state = new SqliteStateStore(folder["state.db"]);
         var predictor = new Predictor(
-            apps.Models, new CascadeCache(new PredictionCache(0), apps.Models, new CacheStatistics(), time), state, new PendingFeedback(), new DecisionSeal(["a secret of the benchmark's"], time), new PredictorOptions(), time);
+            apps.Models, new CascadeCache(new PredictionCache(0), apps.Models, new CacheStatistics(), time), new HeadCache(state, 0, time), new PendingFeedback(), new DecisionSeal(["a secret of the benchmark's"], time), new PredictorOptions(), time);
         var buffers = Enumerable.Range(0, callers).Select(_ => new InferRequest()).ToArray();
         foreach (var buffer in buffers) await AskAsync(buffer, 0);
         while (!app.IsWarm) await AskAsync(buffers[0], 0); // the objective doesn't count before

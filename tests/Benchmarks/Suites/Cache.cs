@@ -217,7 +217,7 @@ internal static class Cache
             Counts = statistics.Of(app.Tenant, app.Name);
             _cascades = new CascadeCache(Cache, apps.Models, statistics, TimeProvider.System);
             // The app has no head, so nothing asks for state.
-            _predictor = new Predictor(apps.Models, _cascades, null!, new PendingFeedback(), new DecisionSeal(["the benchmark's secret"], TimeProvider.System), new PredictorOptions(), TimeProvider.System);
+            _predictor = new Predictor(apps.Models, _cascades, new HeadCache(null!, 0, TimeProvider.System), new PendingFeedback(), new DecisionSeal(["the benchmark's secret"], TimeProvider.System), new PredictorOptions(), TimeProvider.System);
         }
 
         public PredictionCache Cache { get; }

@@ -9,6 +9,8 @@ using Skiff.Feedback;
 using Skiff.Models;
 using Skiff.Monitoring;
 using Skiff.Personalization;
+using Skiff.Planning.Simulation;
+using Skiff.Selection;
 using Skiff.Serving;
 using Skiff.Store;
 using Skiff.Support;
@@ -38,7 +40,7 @@ internal static class Users
     private static async Task RunAsync(Report report, int[] sizes, int rounds, int operations)
     {
         report.Text("# users\n");
-        report.Text($"- {AppName}: a head of 34 features; an update is a look for its feedback id, a read of the whole head and its commit (SQLite, synchronous=NORMAL), one piece of feedback at a time; a prediction runs the model, reads the weights and seals the decision");
+        report.Text($"- {AppName}: a head of 34 features; an update is a look for its feedback id, a read of the whole head and its commit (SQLite, synchronous=NORMAL), one piece of feedback at a time; a prediction runs the model, reads the weights from the store (nothing is kept) and seals the decision");
         report.Text($"- {rounds} rounds of {operations:N0} operations one after the other, files by turns; {Environment.ProcessorCount} cores");
         using var scratch = new ScratchFolder();
         using var local = new LocalApps();
@@ -62,6 +64,7 @@ internal static class Users
                 foreach (var place in places) await place.MeasureAsync(operations, isWarmUp: false);
             }
             Write(report, places);
+            await places[^1].LookUpAsync(report, operations);
         }
         finally
         {
@@ -105,7 +108,7 @@ internal static class Users
             (Users, _path, _app) = (users, path, app);
             _state = new SqliteStateStore(path);
             var cascades = new CascadeCache(new PredictionCache(0), local.Models, new CacheStatistics(), local.Time);
-            _predictor = new Predictor(local.Models, cascades, _state, new PendingFeedback(), new DecisionSeal(["sixteen characters"], local.Time), new PredictorOptions(), local.Time);
+            _predictor = new Predictor(local.Models, cascades, new HeadCache(_state, 0, local.Time), new PendingFeedback(), new DecisionSeal(["sixteen characters"], local.Time), new PredictorOptions(), local.Time);
             var apps = new AppHost(local.Store, local.Models, TimeSpan.FromDays(1), local.Time, NullLogger<AppHost>.Instance);
             _learner = new FeedbackLearner(apps, _state, new FeedbackStatistics(), NullLogger<FeedbackLearner>.Instance);
         }
@@ -153,6 +156,54 @@ internal static class Users
             _predictionTimes.Add(predictions.Median);
             _updates.Add(updates.Rate);
             _updateTimes.Add(updates.Median);
+        }
+
+        /// <summary>Looks for heads alone: kept, checked by version, and from the store; and how often users by Zipf's law are found in so much memory.</summary>
+        public async Task LookUpAsync(Report report, int operations)
+        {
+            Suite.Progress("lookups");
+            report.Heading($"Heads that are kept, {Users:N0} users");
+            var (week, never) = (new HeadCacheDocument(true, TimeSpan.FromDays(7).TotalMilliseconds), new HeadCacheDocument(true, 0));
+            var all = new HeadCache(_state, long.MaxValue, TimeProvider.System);
+            var keys = Enumerable.Range(0, Math.Min(Users, 1000)).Select(i => KeyOf((int)((long)i * 7919 % Users))).ToArray();
+            foreach (var key in keys) await all.ReadAsync(key, week, isFresh: false, CancellationToken.None);
+            var rows = new List<string[]>();
+            foreach (var (name, how, source) in new[] { ("from the store", HeadCacheDocument.Off, HeadSource.Store), ("kept, its version checked", never, HeadSource.Checked), ("kept", week, HeadSource.Kept) })
+            {
+                var times = new double[15];
+                for (var round = 0; round < times.Length; round++)
+                {
+                    var started = Stopwatch.GetTimestamp();
+                    for (var i = 0; i < operations; i++)
+                    {
+                        if ((await all.ReadAsync(keys[i % keys.Length], how, isFresh: false, CancellationToken.None)).Source != source) throw new BenchmarkException("a head came from elsewhere than it was looked for.");
+                    }
+                    times[round] = Stopwatch.GetElapsedTime(started).TotalMicroseconds / operations;
+                }
+                rows.Add([name, Report.Number(Suite.Median([.. times]), "0.00")]);
+                report.Add($"users/lookup, {name}", Suite.Median([.. times]), "µs");
+            }
+            report.Table(0, ["a head", "µs a lookup"], rows);
+
+            report.Text("");
+            var (zipf, random, bytes) = (new Zipf(Users, 1), new SeededRandom(34), all.UsedBytes / keys.Length);
+            var found = new List<string[]>();
+            foreach (var share in new[] { 1, 16 })
+            {
+                // Of all users one in so many has room; the age is not reached, so this is what memory alone loses.
+                var cache = new HeadCache(_state, Math.Max(1, Users / share) * bytes, TimeProvider.System);
+                for (var i = 0; i < 2 * Users; i++) await cache.ReadAsync(KeyOf(zipf.Next(ref random)), week, isFresh: false, CancellationToken.None);
+                var before = Kept(cache);
+                const int Counted = 100_000;
+                for (var i = 0; i < Counted; i++) await cache.ReadAsync(KeyOf(zipf.Next(ref random)), week, isFresh: false, CancellationToken.None);
+                var hits = (double)(Kept(cache) - before) / Counted;
+                found.Add([share == 1 ? "all" : $"1/{share}", Report.Number(cache.UsedBytes / 1048576.0, "0.0"), Report.Number(hits, "0.000")]);
+                report.Add($"users/hit rate, room for 1/{share}", hits, "share");
+            }
+            report.Table(0, ["room for, of the users", "MiB", "hit rate"], found);
+            report.Text($"\nUsers are drawn by Zipf's law (exponent 1); a head is counted as {bytes:N0} bytes; two draws for each user went before, so some come for the first time.");
+
+            static long Kept(HeadCache cache) => cache.Reads(Tenant).Single().Reads[(int)HeadSource.Kept];
         }
 
         public void Dispose() => _state.Dispose();

@@ -18,7 +18,7 @@ internal static class Expected
         ("AbortMultipartUpload", $"s3:AbortMultipartUpload on {Logs}", ["Feedback"]),
 
         ("GetItem", $"dynamodb:GetItem on {State}", ["Predict", "Feedback"]), // a user's weights; keys of the log
-        ("Query", $"dynamodb:Query on {State}", ["Predict", "Feedback"]), // the whole head; events that are due
+        ("Query", $"dynamodb:Query on {State}", ["Predict", "Feedback"]), // weights unless they are known; the whole head; events that are due
         ("Scan", $"dynamodb:Scan on {State}", ["Predict", "Feedback"]), // export, erasure and quarantine; the log
         ("DeleteItem", $"dynamodb:DeleteItem on {State}", ["Predict"]), // erasure
         ("PutItem", $"dynamodb:PutItem on {State}", ["Feedback"]), // keys of the log
@@ -47,7 +47,8 @@ internal static class Expected
     public static string[] Defaults(string function) =>
     [
         "SKIFF_MODEL_CACHE_MB", // 256 of the 512 MB that a function's disk has
-        "SKIFF_PREDICTION_CACHE_MB", // 64, which every memory size has beside the models; nothing is kept where no app wants it
+        "SKIFF_HEAD_CACHE_MB", // 32, which every memory size has
+        "SKIFF_PREDICTION_CACHE_MB", // 64, likewise; nothing is kept where no app wants it
         "SKIFF_MAX_BODY_BYTES", // more than an event holds
         // Known to every host, and of no use to one that answers nobody: a secret is not handed to those who don't need it.
         .. function == "Feedback" ? (string[])["SKIFF_API_KEYS", "SKIFF_SECRET"] : [],

@@ -131,6 +131,7 @@ public sealed class SettingsTests
     [InlineData("SKIFF_MODEL_MEMORY_MB", "15", "16 to 1048576")]
     [InlineData("SKIFF_MODEL_MEMORY_MB", "99999999999999999999", "16 to 1048576")]
     [InlineData("SKIFF_PREDICTION_CACHE_MB", "off", "0 to 1048576")]
+    [InlineData("SKIFF_HEAD_CACHE_MB", "-1", "0 to 1048576")]
     [InlineData("SKIFF_MAX_BODY_BYTES", "-1", "1024 to 1073741824")]
     [InlineData("SKIFF_MAX_BODY_BYTES", "1e6", "1024 to 1073741824")]
     [InlineData("SKIFF_MAX_BODY_BYTES", "1073741825", "1024 to 1073741824")]

@@ -41,12 +41,14 @@ public sealed class CostTests
 
         var personal = (await HttpAnswer.PostAsync(client, "/apps/films/predict", """{"user":"ann","input":[42]}""")).AssertOk().Json.GetProperty("cost_usd").GetDouble();
         var nobodys = (await HttpAnswer.PostAsync(client, "/apps/films/predict", """{"input":[42]}""")).AssertOk().Json.GetProperty("cost_usd").GetDouble();
-        var rows = (await HttpAnswer.PostAsync(client, "/apps/films/predict", """{"user":"ann","inputs":[[42],[43]]}""")).AssertOk().Json.GetProperty("predictions")[0].GetProperty("cost_usd").GetDouble();
+        var again = (await HttpAnswer.PostAsync(client, "/apps/films/predict", """{"user":"ann","input":[42]}""")).AssertOk().Json.GetProperty("cost_usd").GetDouble();
+        var rows = (await HttpAnswer.PostAsync(client, "/apps/films/predict", """{"user":"ben","inputs":[[42],[43]]}""")).AssertOk().Json.GetProperty("predictions")[0].GetProperty("cost_usd").GetDouble();
         await engine.Learner.LearnAsync([new FeedbackMessage { Tenant = "default", App = "films", User = "ann", FeedbackId = "f1", Value = 8, At = DateTimeOffset.UnixEpoch }], TestContext.Current.CancellationToken);
         var metrics = (await HttpAnswer.GetAsync(client, "/metrics")).AssertOk().Text;
 
         Assert.InRange(personal, ReadUsd + Prices.FunctionRequest, ReadUsd + 0.01);
         Assert.InRange(nobodys, Prices.FunctionRequest, 0.01);
+        Assert.InRange(again, Prices.FunctionRequest, 0.01); // what is kept is not paid twice
         Assert.InRange(rows, ReadUsd / 2, ReadUsd / 2 + 0.01);
         Assert.Contains($"\nskiff_state_cost_usd_total {2 * ReadUsd + CommitUsd}\n", metrics, StringComparison.Ordinal);
     }
@@ -62,6 +64,12 @@ public sealed class CostTests
         {
             SpentUsd += ReadUsd;
             return await store.ReadWeightsAsync(user, cancellation) with { CostUsd = ReadUsd };
+        }
+
+        public async ValueTask<WeightsRead> ReadWeightsAsync(UserKey user, string knownTag, CancellationToken cancellation)
+        {
+            SpentUsd += ReadUsd;
+            return await store.ReadWeightsAsync(user, knownTag, cancellation) with { CostUsd = ReadUsd };
         }
 
         public ValueTask<UserRead> ReadUserAsync(UserKey user, CancellationToken cancellation) => store.ReadUserAsync(user, cancellation);

@@ -18,16 +18,18 @@ internal sealed class EchoApp(HttpClient client)
     public const string Input = "[1,0,0]";
 
     private const string Document = """
-        {"name":"echo","input":{"name":"x","type":"FP32","shape":[3]},"labels":["yes","no"],"head":{"features":"echo_body","kind":"classes","prior_strength":1,"guards":GUARDS}MORE}
+        {"name":"echo","input":{"name":"x","type":"FP32","shape":[3]},"labels":["yes","no"],"head":{"features":"echo_body","kind":"classes","prior_strength":1,"guards":GUARDS,"cache":CACHE}MORE}
         """;
 
     /// <param name="guards">As JSON.</param>
+    /// <param name="cache">As JSON.</param>
     /// <param name="more">Fields of the document, each after a comma.</param>
-    public static async Task PublishAsync(ModelStore store, string guards = "true", string more = "")
+    public static async Task PublishAsync(ModelStore store, string guards = "true", string cache = "true", string more = "")
     {
         var publisher = new Publisher(store, ModelLimits.Default);
         await publisher.PushAsync("default", OnnxBuilder.Identity(DataType.Fp32, -1, 3), "echo_body", "live", CancellationToken.None);
-        await publisher.PushAppAsync("default", Encoding.UTF8.GetBytes(Patient.AppWithout(Document.Replace("GUARDS", guards).Replace("MORE", more))), CancellationToken.None);
+        var document = Document.Replace("GUARDS", guards).Replace("CACHE", cache).Replace("MORE", more);
+        await publisher.PushAppAsync("default", Encoding.UTF8.GetBytes(Patient.AppWithout(document)), CancellationToken.None);
     }
 
     /// <summary>What an app answers that has learnt <see cref="Input"/> as label 0 so many times.</summary>

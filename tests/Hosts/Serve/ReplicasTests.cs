@@ -3,6 +3,9 @@ using System.Net.Http.Json;
 using System.Text;
 using System.Text.Json;
 using System.Text.RegularExpressions;
+using Skiff.Apps;
+using Skiff.Models;
+using Skiff.Store;
 using Skiff.Support;
 
 namespace Skiff.Hosts.Serve;
@@ -63,6 +66,26 @@ public sealed partial class ReplicasTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task UsersHead_IsKeptWhereItsUserLands_AndItsFeedbackShowsLongBeforeItIsOld()
+    {
+        // A minute is longer than this test takes: what shows, shows because this process says that the head has changed.
+        var publisher = new Publisher(new ModelStore(new FileObjectStore(_folder["data/models"]), TimeProvider.System), ModelLimits.Default);
+        var document = Patient.Sample("films/app.json").Replace("\"kind\"", "\"cache\": { \"max_age_ms\": 60000 }, \"kind\"", StringComparison.Ordinal);
+        Assert.Contains("max_age_ms", document, StringComparison.Ordinal);
+        var version = (await publisher.PushAppAsync("default", Encoding.UTF8.GetBytes(document), Cancellation)).Manifest.Version;
+        await Eventually.HoldsAsync("every replica has the new version", async () => (await Task.WhenAll(Enumerable.Range(0, 30).Select(i => VersionAsync($"u{i}")))).All(found => found == version));
+
+        string[] users = [.. Enumerable.Range(0, 30).Select(i => $"u{i}")];
+        for (var round = 0; round < 4; round++) await Task.WhenAll(users.Select(user => PredictAsync(user)));
+        // Asked everywhere by turns, a user would be looked for in the store by each of the replicas, and more than half of these would be.
+        Assert.InRange((await HeadReadsAsync()).Where(read => read.From == "kept").Sum(read => read.Count), 4 * users.Length / 2, int.MaxValue);
+
+        var before = await PredictAsync("u7");
+        using (var accepted = await _server.Client.PostAsJsonAsync("/apps/films/feedback", new { user = "u7", input = new[] { 42 }, value = 10 }, Cancellation)) Assert.Equal(HttpStatusCode.Accepted, accepted.StatusCode);
+        await Eventually.HoldsAsync("the feedback shows", async () => await PredictAsync("u7") > before + 0.5);
+    }
+
+    [Fact]
     public async Task ReplicaThatDiesOrHangs_NobodyNotices_AndItComesBack()
     {
         await Task.WhenAll(Enumerable.Range(0, 40).Select(i => PredictAsync($"u{i}")));
@@ -110,8 +133,21 @@ public sealed partial class ReplicasTests : IAsyncLifetime
         return answer.GetProperty("is_default").GetBoolean() ? null : answer.GetProperty("output").GetDouble();
     }
 
+    private async Task<int> VersionAsync(string user)
+    {
+        using var response = await _server.Client.PostAsJsonAsync("/apps/films/predict", new { user, input = new[] { 42 } }, Cancellation);
+        return (await response.Content.ReadFromJsonAsync<JsonElement>(Cancellation)).GetProperty("versions").GetProperty("app").GetInt32();
+    }
+
+    /// <returns>Of each replica, how many heads came from where.</returns>
+    private async Task<IReadOnlyList<(string From, int Count)>> HeadReadsAsync() =>
+        [.. from line in (await _server.Client.GetStringAsync("/metrics", Cancellation)).Split('\n') let match = HeadReads().Match(line) where match.Success select (match.Groups[1].Value, int.Parse(match.Groups[2].Value))];
+
     private async Task<int> OutAsync() =>
         (await _server.Client.GetStringAsync("/metrics", Cancellation)).Split('\n').Count(line => line.StartsWith("skiff_replica_out{", StringComparison.Ordinal) && line.EndsWith(" 1", StringComparison.Ordinal));
+
+    [GeneratedRegex("""^skiff_head_reads_total\{replica="[0-9.:]+",app="films",from="(\w+)"\} (\d+)$""")]
+    private static partial Regex HeadReads();
 
     [GeneratedRegex("""^\w+\{replica="[0-9.:]+"\} """, RegexOptions.Multiline)]
     private static partial Regex ReplicaOf();

@@ -41,6 +41,21 @@ public sealed class AppDocumentTests
         static HeadDocument Head(string more) => Parse($$$"""{"name":"a",INPUT,TWO,"head":{"features":"f","kind":"classes"{{{more}}}}}""").Head!;
     }
 
+    [Theory]
+    [InlineData("", true, 1000)]
+    [InlineData(",\"cache\":true", true, 1000)]
+    [InlineData(",\"cache\":false", false, 0)]
+    [InlineData(",\"cache\":{}", true, 1000)]
+    [InlineData(",\"cache\":{\"max_age_ms\":0}", true, 0)]
+    [InlineData(",\"cache\":{\"max_age_ms\":60000}", true, 60000)]
+    public void HeadsCache_SaysHowOldAHeadMayBe(string more, bool isOn, double age)
+    {
+        var app = Parse("""{"name":"a",INPUT,TWO,"head":{"features":"f","kind":"classes"MORE}}""".Replace("MORE", more));
+
+        Assert.Equal(new HeadCacheDocument(isOn, age), app.Head!.Cache);
+        Assert.Equal(app.Head, AppDocument.Parse(app.ToJson()).Head);
+    }
+
     [Fact]
     public void HeadsFormsAndGuards_AreWrittenAsTheyAreRead()
     {
@@ -207,6 +222,8 @@ public sealed class AppDocumentTests
     [InlineData("""{"name":"a",INPUT,TWO,"head":{"features":"f","kind":"classes","prior_fade":{"by":0.5,"labels":10}}}""", "'head.prior_fade.by' is 0.5")]
     [InlineData("""{"name":"a",INPUT,TWO,"head":{"features":"f","kind":"classes","guards":7}}""", "'guards' takes true, false, or an object")]
     [InlineData("""{"name":"a",INPUT,TWO,"head":{"features":"f","kind":"classes","guards":{"norm_clip":0.5}}}""", "'head.guards.norm_clip' is 0.5")]
+    [InlineData("""{"name":"a",INPUT,TWO,"head":{"features":"f","kind":"classes","cache":"yes"}}""", "'cache' of a head takes true, false, or an object")]
+    [InlineData("""{"name":"a",INPUT,TWO,"head":{"features":"f","kind":"classes","cache":{"max_age_ms":60001}}}""", "'head.cache.max_age_ms' is 60001: it takes 0 to 60000")]
     [InlineData("""{"name":"a",INPUT,TWO,"head":{"features":"f","kind":"ranking"}}""", "a head of kind 'ranking' takes neither 'labels'")]
     [InlineData("""{"name":"a",INPUT,TWO,"head":{"features":"f","kind":"classes","prior_strength":-1}}""", "'head.prior_strength' is -1")]
     [InlineData("""{"name":"a",INPUT,TWO,"cascade":[{"model":"../m"}]}""", "not a valid model name")]

@@ -64,6 +64,8 @@ public sealed class FeedbackWorkerTests
 
         public ValueTask<WeightsRead> ReadWeightsAsync(UserKey user, CancellationToken cancellation) => throw new NotSupportedException();
 
+        public ValueTask<WeightsRead> ReadWeightsAsync(UserKey user, string knownTag, CancellationToken cancellation) => throw new NotSupportedException();
+
         public ValueTask<IReadOnlySet<string>> FindAcceptedAsync(string tenant, string app, IReadOnlyCollection<string> feedbackIds, CancellationToken cancellation) => throw new NotSupportedException();
 
         public ValueTask<IReadOnlyList<bool>> CommitAsync(IReadOnlyList<UserCommit> commits, CancellationToken cancellation) => throw new NotSupportedException();
