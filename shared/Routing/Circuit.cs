@@ -2,16 +2,27 @@ namespace Skiff.Routing;
 
 /// <summary>
 /// Whether a replica is asked at all. Closed: it is. Open, after failures in a row or when it is late too often: it isn't, until a pause is over. Then one request at a time is a trial: it closes the circuit or opens it
-/// for twice as long. Where the circuit was opened for being slow, several trials in a row must be in time: one may be by luck. Times are <see cref="TimeProvider.GetTimestamp"/>'s, handed in.
+/// for twice as long. Where it was opened for being slow, the trials are copies of requests that another answers, so that nobody waits for them, and most must be in time for a while: one may be by luck. A replica that was
+/// gone and is back is slow until it has warmed up. Times are <see cref="TimeProvider.GetTimestamp"/>'s, handed in.
 /// </summary>
 internal sealed class Circuit(RouterOptions options)
 {
-    /// <summary>What being late once counts in answers in time: a replica that is late no more often than the quantile of lateness says (one in twenty) never gets far, one that mostly is soon does.</summary>
+    /// <summary>
+    /// What being late once counts in answers in time. The sum opens the circuit and, at nothing, closes it: a replica that is late no more often than the quantile of lateness says (one in twenty) never gets far, and out of any
+    /// distance; one that mostly is soon does.
+    /// </summary>
     private const int Late = 4;
+
+    private const int MostLate = 64;
+
+    /// <summary>So many trials a replica that is back has to warm up with, one shortly after the other.</summary>
+    private const int WarmingTrials = 64;
+
+    private static readonly TimeSpan WarmingPause = TimeSpan.FromMilliseconds(50);
 
     private int _failures;
     private int _lateness;
-    private int _inTime;
+    private int _warming;
     private int _pauses;
     private long _openUntil; // 0 when closed
     private int _onTrial;
@@ -26,40 +37,47 @@ internal sealed class Circuit(RouterOptions options)
         set => Volatile.Write(ref _isSlow, value);
     }
 
-    /// <summary>Whether <see cref="TryEnter"/> would let a request through.</summary>
-    public bool Admits(long now)
-    {
-        var until = Volatile.Read(ref _openUntil);
-        return until == 0 || (now >= until && Volatile.Read(ref _onTrial) == 0);
-    }
+    /// <summary>Whether a request may go there: all of them while it is closed; after failures the first one after the pause, as its trial.</summary>
+    public bool Admits(long now) => !IsOpen || (!IsSlow && IsDue(now));
 
-    /// <summary>Lets a request through; while the circuit is open, the first one after the pause, as its trial.</summary>
-    public bool TryEnter(long now) => !IsOpen || (Admits(now) && Interlocked.CompareExchange(ref _onTrial, 1, 0) == 0);
+    /// <summary>Whether a copy of a request may go there.</summary>
+    public bool AwaitsCopy(long now) => IsOpen && IsSlow && IsDue(now);
+
+    /// <summary>Lets a request or a copy through that <see cref="Admits"/> or <see cref="AwaitsCopy"/> would, unless another was faster.</summary>
+    public bool TryEnter(long now) => !IsOpen || (IsDue(now) && Interlocked.CompareExchange(ref _onTrial, 1, 0) == 0);
+
+    private bool IsDue(long now) => now >= Volatile.Read(ref _openUntil) && Volatile.Read(ref _onTrial) == 0;
 
     /// <returns>Whether this closed the circuit.</returns>
     public bool Succeeded()
     {
         Volatile.Write(ref _failures, 0);
-        if (Volatile.Read(ref _lateness) > 0) Interlocked.Decrement(ref _lateness);
+        var isLate = Volatile.Read(ref _lateness) > 0 && Interlocked.Decrement(ref _lateness) > 0;
         if (!IsOpen) return false;
-        if (IsSlow && Interlocked.Increment(ref _inTime) < options.Failures)
+        if (IsSlow && isLate)
         {
             Volatile.Write(ref _onTrial, 0);
             return false;
         }
-        return Close();
-    }
-
-    /// <summary>Without asking how slow it was: it is another than the one that was.</summary>
-    /// <returns>Whether it was open.</returns>
-    public bool Close()
-    {
-        Volatile.Write(ref _failures, 0);
         Volatile.Write(ref _lateness, 0);
+        Volatile.Write(ref _warming, 0);
         Volatile.Write(ref _pauses, 0);
         var closed = Interlocked.Exchange(ref _openUntil, 0) != 0;
         Volatile.Write(ref _onTrial, 0);
         return closed;
+    }
+
+    /// <summary>It was gone and is back, cold.</summary>
+    /// <returns>Whether this opened the circuit: nobody had noticed that it was gone.</returns>
+    public bool Return(long now)
+    {
+        Volatile.Write(ref _lateness, MostLate);
+        Volatile.Write(ref _pauses, 0);
+        Volatile.Write(ref _warming, WarmingTrials);
+        IsSlow = true;
+        var opened = Interlocked.Exchange(ref _openUntil, Math.Max(1, now)) == 0;
+        Volatile.Write(ref _onTrial, 0);
+        return opened;
     }
 
     /// <param name="isDecisive">Nobody listens there: no need to count.</param>
@@ -72,17 +90,22 @@ internal sealed class Circuit(RouterOptions options)
     /// <summary>It would have answered, or did, but later than most do.</summary>
     /// <param name="mayOpen">False where so many are late that it is for another reason.</param>
     /// <returns>Whether this opened the circuit.</returns>
-    public bool WasLate(long now, long frequency, bool mayOpen) =>
-        Opens(now, frequency, Interlocked.Add(ref _lateness, Late) >= Late * options.Failures && mayOpen, isSlow: true);
+    public bool WasLate(long now, long frequency, bool mayOpen)
+    {
+        var lateness = Math.Min(MostLate, Volatile.Read(ref _lateness) + Late); // one lost to a race does no harm
+        Volatile.Write(ref _lateness, lateness);
+        return Opens(now, frequency, lateness >= Late * options.Failures && mayOpen, isSlow: true);
+    }
 
     private bool Opens(long now, long frequency, bool isEnough, bool isSlow)
     {
         var until = Volatile.Read(ref _openUntil);
         // Requests that began before the circuit opened fail later, all alike: only a trial's failure makes the next pause longer.
         if (until != 0 ? now < until : !isEnough) return false;
-        var pause = Math.Min(options.LongestPause.TotalSeconds, options.Pause.TotalSeconds * Math.Pow(2, Math.Min(Interlocked.Increment(ref _pauses) - 1, 30)));
+        var warms = isSlow && Interlocked.Decrement(ref _warming) >= 0;
+        var pause = warms ? WarmingPause.TotalSeconds : Math.Min(options.LongestPause.TotalSeconds, options.Pause.TotalSeconds * Math.Pow(2, Math.Min(Interlocked.Increment(ref _pauses) - 1, 30)));
         IsSlow = isSlow;
-        Volatile.Write(ref _inTime, 0);
+        if (isSlow) Volatile.Write(ref _lateness, Math.Clamp(Volatile.Read(ref _lateness), Late * options.Failures, MostLate));
         var opened = Interlocked.CompareExchange(ref _openUntil, Math.Max(1, now + (long)(pause * frequency)), until) == until && until == 0;
         Volatile.Write(ref _onTrial, 0);
         return opened;

@@ -2,12 +2,12 @@ using System.Numerics;
 
 namespace Skiff.Routing;
 
-/// <summary>A quantile of how long requests took lately, within an eighth of itself: counts in buckets of which eight double, halved every 2,048 requests. No locks; a count lost to a race does no harm.</summary>
+/// <summary>A quantile of how long requests took lately, within an eighth of itself: counts in buckets of which eight double, halved when there are 256. No locks; a count lost to a race does no harm.</summary>
 internal sealed class LatencyQuantile(double quantile)
 {
     private const int Fine = 8;
     private const int FewestForSaying = 16;
-    private const int Kept = 2048;
+    private const int Kept = 256;
     private readonly int[] _counts = new int[Fine * 40];
     private int _total;
     private long _value;

@@ -71,6 +71,8 @@ public sealed class ReplicaClient(Router router, HttpMessageInvoker http, Caller
     /// <summary>Milliseconds that are left: clocks differ, spans don't.</summary>
     public const string DeadlineHeader = "Skiff-Deadline-Ms";
 
+    private static readonly TimeSpan CopyPatience = TimeSpan.FromSeconds(10);
+
     /// <summary>What a caller has left, by that header; null for as long as it takes.</summary>
     /// <exception cref="RequestException">It is no number of milliseconds.</exception>
     public static TimeSpan? TimeLeft(HttpRequest request)
@@ -114,7 +116,11 @@ public sealed class ReplicaClient(Router router, HttpMessageInvoker http, Caller
                 {
                     if (!router.TryTake(request.Key, request.Model, last, out var lease) && (last is null || !router.TryTake(request.Key, request.Model, null, out lease))) break;
                     last = Start(request, lease, began, running, ends.Token);
-                    attempts++;
+                    if (attempts++ == 0 && maySendAgain && router.TryTakeCopy(request.Model, last, out var copy))
+                    {
+                        if (router.Budget.TrySpend()) _ = CopyAsync(request, copy, began);
+                        else copy.End(Outcome.Abandoned);
+                    }
                 }
                 var done = await FirstAsync(request, running, mayHedge, ends.Token);
                 if (done is null)
@@ -185,6 +191,27 @@ public sealed class ReplicaClient(Router router, HttpMessageInvoker http, Caller
         attempt.Task = RunAsync(request, attempt, began);
         running.Add(attempt);
         return lease.Replica;
+    }
+
+    /// <summary>Tries a slow replica with a request that another answers.</summary>
+    private async Task CopyAsync(ForwardedRequest request, Lease lease, long began)
+    {
+        using var patience = new CancellationTokenSource(CopyPatience, time);
+        var attempt = new Attempt(lease, 0, patience);
+        // The body is the caller's, who doesn't wait.
+        await RunAsync(request with { Body = request.Body.ToArray() }, attempt, began);
+        using (attempt.Response)
+        {
+            var isLate = patience.IsCancellationRequested || (router.HedgeDelay(request.Model) is { } late && time.GetElapsedTime(lease.Began) > late);
+            lease.End(isLate && attempt.Outcome is Outcome.Answered or Outcome.Failed ? Outcome.Late : attempt.Outcome);
+            try
+            {
+                if (attempt.Response is not null) await attempt.Response.Content.CopyToAsync(Stream.Null, patience.Token); // or its connection is lost
+            }
+            catch (Exception e) when (e is HttpRequestException or IOException or OperationCanceledException)
+            {
+            }
+        }
     }
 
     private async Task RunAsync(ForwardedRequest request, Attempt attempt, long began)

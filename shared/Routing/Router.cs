@@ -87,6 +87,7 @@ public sealed class Router
             }
             if (warms) chosen.EndWarming();
         }
+        if (TryTakeCopy(model, besides, out lease)) return true;
         if (_options.AsksLateOnes && LeastLoaded(set.Replicas, besides, now, slowToo: true) is { } anyhow)
         {
             Begin(set, anyhow);
@@ -94,6 +95,23 @@ public sealed class Router
             return true;
         }
         lease = default;
+        return false;
+    }
+
+    /// <summary>Finds a slow replica that is due for a trial and gives it a request: a copy of one that another answers, or one that nobody else can.</summary>
+    internal bool TryTakeCopy(ulong model, Replica? besides, out Lease lease)
+    {
+        lease = default;
+        if (Volatile.Read(ref _out) == 0) return false;
+        var set = Replicas;
+        var now = _time.GetTimestamp();
+        foreach (var replica in set.Replicas)
+        {
+            if (replica == besides || !replica.Circuit.AwaitsCopy(now) || !replica.Circuit.TryEnter(now)) continue;
+            Begin(set, replica);
+            lease = new Lease(this, replica, model, now, warms: false);
+            return true;
+        }
         return false;
     }
 
@@ -109,10 +127,17 @@ public sealed class Router
     public void Probed(Replica replica, bool isWell, bool isDecisive = true)
     {
         var wasGone = replica.SetGone(!isWell);
-        if (isWell && wasGone) Closed(replica.Circuit.Close());
+        if (isWell && wasGone) Returned(replica);
         else if (isWell && (!replica.IsOut || !replica.Circuit.IsSlow)) Closed(replica.Circuit.Succeeded());
         else if (!isWell && replica.IsOut) replica.Circuit.IsSlow = false; // it isn't late, it's gone
         else if (!isWell) Failed(replica, isDecisive);
+    }
+
+    /// <summary>A replica was started again.</summary>
+    public void Returned(Replica replica)
+    {
+        replica.SetGone(false);
+        Opened(replica.Circuit.Return(_time.GetTimestamp()));
     }
 
     internal void Ended(in Lease lease, Outcome outcome)

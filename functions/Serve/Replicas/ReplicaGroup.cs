@@ -126,11 +126,11 @@ internal sealed class ReplicaGroup : IAsyncDisposable
         }
     }
 
-    /// <summary>One that is started again is asked at once.</summary>
+    /// <summary>One that is started again warms up with copies of requests, from now on.</summary>
     private void Follow(ReplicaProcess process) => process.Listening += address =>
     {
         var before = _router.Replicas.Replicas.ToArray();
-        if (Array.Find(before, replica => replica.Address == address) is { } known) _router.Probed(known, isWell: true);
+        if (Array.Find(before, replica => replica.Address == address) is { } known) _router.Returned(known);
         else _router.Replace([.. _processes.Select(other => other.Address).OfType<Uri>()]);
     };
 

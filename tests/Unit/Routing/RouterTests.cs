@@ -178,6 +178,15 @@ public sealed class RouterTests
         router.Probed(late, isWell: false, isDecisive: false);
         Assert.False(router.TryTake(1, 0, null, out _));
         router.Probed(late, isWell: true);
+        Assert.True(late.IsOut);
+        for (var i = 0; i < 64; i++)
+        {
+            Assert.True(late.IsOut);
+            Assert.True(router.TryTakeCopy(0, null, out var copy));
+            Assert.Equal(late, copy.Replica);
+            Assert.False(router.TryTakeCopy(0, null, out _));
+            copy.End(Outcome.Answered);
+        }
         Assert.False(late.IsOut);
     }
 
@@ -193,20 +202,31 @@ public sealed class RouterTests
         for (var i = 0; i < 40 && !replica.IsOut; i++) End(i % 2 == 0 ? Outcome.Late : Outcome.Answered);
         Assert.True(replica.IsOut);
 
-        // A trial that is in time by chance brings nothing back; one that is late makes the next pause longer.
-        _time.Advance(router.Options.Pause);
-        End(Outcome.Answered);
-        End(Outcome.Late);
-        Assert.True(replica.IsOut);
+        // From here on nobody waits for it; a copy that is in time by chance brings nothing back, and one that is late makes the next pause longer.
+        Assert.False(router.TryTakeCopy(0, null, out _));
         _time.Advance(router.Options.Pause);
         Assert.NotEqual(replica, Chosen(key));
+        for (var i = 0; i < 10; i++) Copy(Outcome.Answered);
+        Assert.True(replica.IsOut);
+        Copy(Outcome.Late);
         _time.Advance(router.Options.Pause);
-        for (var i = 0; i < router.Options.Failures; i++)
+        Assert.False(router.TryTakeCopy(0, null, out _));
+        _time.Advance(router.Options.Pause);
+        // Late no more often than anybody.
+        for (var i = 1; i <= 60 && replica.IsOut; i++)
         {
-            Assert.True(replica.IsOut);
-            End(Outcome.Answered);
+            Copy(i % 20 == 0 ? Outcome.Late : Outcome.Answered);
+            _time.Advance(router.Options.LongestPause);
         }
         Assert.False(replica.IsOut);
+        Assert.Equal(replica, Chosen(key));
+
+        void Copy(Outcome outcome)
+        {
+            Assert.True(router.TryTakeCopy(0, null, out var copy));
+            Assert.Equal(replica, copy.Replica);
+            copy.End(outcome);
+        }
 
         // Others take their share, so that its own is not above the bound.
         void End(Outcome outcome)
@@ -228,6 +248,28 @@ public sealed class RouterTests
             lease.End(Outcome.Abandoned);
             return lease.Replica;
         }
+    }
+
+    [Fact]
+    public void ReplicaThatIsBack_WarmsUpWithCopies_OneShortlyAfterTheOther()
+    {
+        var router = Some(3);
+        var replica = router.Replicas.Replicas[1];
+        router.Probed(replica, isWell: false);
+        router.Probed(replica, isWell: true);
+        for (var i = 0; i < 20; i++)
+        {
+            Assert.DoesNotContain(replica, Take(router, 50, each => (ulong)each).Keys);
+            Assert.True(router.TryTakeCopy(Model, null, out var copy));
+            copy.End(Outcome.Late);
+            _time.Advance(TimeSpan.FromMilliseconds(50));
+        }
+        for (var i = 0; i < 64; i++)
+        {
+            Assert.True(router.TryTakeCopy(Model, null, out var copy));
+            copy.End(Outcome.Answered);
+        }
+        Assert.Contains(replica, Take(router, 50, each => (ulong)each).Keys);
     }
 
     [Fact]
