@@ -3,6 +3,7 @@ using System.Globalization;
 using Skiff.Feedback;
 using Skiff.Feedback.Log;
 using Skiff.Models;
+using Skiff.Ranking;
 
 namespace Skiff.Serve;
 
@@ -14,7 +15,8 @@ internal static class ReplayCommand
         var app = new Argument<string>("APP");
         var theta = new Option<int?>("--theta") { Description = "Version of the feature model to move every head to; without it the heads are verified", HelpName = "VERSION" };
         var skipMissing = new Option<bool>("--skip-missing") { Description = "Leave out feedback that has no input to make new features of, rather than refuse" };
-        var replay = new Command("replay", "Learn all feedback of an app again: verify its heads, or move them to another version of the feature model") { app, theta, skipMissing };
+        var rebuild = new Option<bool>("--rebuild") { Description = "Of an app that ranks: put what its log makes in the place of what it has learnt, without what erased users have taught" };
+        var replay = new Command("replay", "Learn all feedback of an app again: verify its heads, or move them to another version of the feature model") { app, theta, skipMissing, rebuild };
         replay.SetAction((arguments, cancellation) => Failures.ReportAsync(async () =>
         {
             await using var learning = await LearningHost.OpenAsync(arguments.GetRequiredValue(data));
@@ -24,6 +26,14 @@ internal static class ReplayCommand
             {
                 var found = await learning.Apps.GetAsync(arguments.GetRequiredValue(tenant), name, cancellation);
                 var log = new FeedbackLog(learning.Objects, learning.State, TimeProvider.System);
+                var isRebuilt = arguments.GetValue(rebuild);
+                if (found.Document.Rank is not null)
+                {
+                    if (to is not null) throw new FormatException($"app '{name}' ranks by features of its own and has no feature model: there is no --theta to move to");
+                    return Say(name, await new RankReplay(found, learning.State, log).RunAsync(isRebuilt, cancellation));
+                }
+                if (isRebuilt) throw new FormatException($"--rebuild is for apps that rank: the heads of '{name}' move with --theta VERSION");
+                if (found.Head is null) throw new FormatException($"app '{name}' has no head and doesn't rank: there is nothing to replay");
                 var report = await new FeedbackReplay(found, learning.State, log, learning.Store, learning.Models).RunAsync(to, arguments.GetValue(skipMissing), Progress, cancellation);
                 return Say(name, to, report);
             }
@@ -41,6 +51,14 @@ internal static class ReplayCommand
         Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{report.Reproduced} of {report.Users} heads reproduced, relative difference up to {report.Worst:0.0e0}"));
         if (theta is not null) Console.WriteLine($"{report.Swapped} heads are on version {theta} now{(report.Missing > 0 ? $"; {report.Missing} feedbacks without an input were left out" : "")}");
         return report.Reproduced == report.Users ? 0 : 1;
+    }
+
+    private static int Say(string app, RankReplayReport report)
+    {
+        Console.WriteLine($"app {app}: {report.Feedback} messages of its events replayed");
+        Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{report.Reproduced} of {report.Shards} shards reproduced, relative difference up to {report.Worst:0.0e0}"));
+        if (report.Rebuilt > 0) Console.WriteLine($"{report.Rebuilt} shards are what their log makes now");
+        return report.Reproduced == report.Shards || report.Rebuilt > 0 ? 0 : 1;
     }
 
     private static void Progress(int done, int all)

@@ -18,7 +18,7 @@ namespace Skiff.Aws;
 /// 7:default6:digits4:user2:u1             erased       at, version, expires
 /// 7:default6:digits4:user2:u1             logkey       key
 /// 7:default6:digits4:user2:u1             replayed     version: of the order up to which a replay made the head
-/// 7:default6:digits8:feedback32:&lt;hash&gt;    feedback     user, version, place, learnt, note, body, committed, expires
+/// 7:default6:digits8:feedback32:&lt;hash&gt;    feedback     user, version, place, learnt, note, body, committed, expires; of a shard also naming: whom it is about
 /// 7:default11:digits/rank6:events1:0      event:&lt;hash&gt;  id, due, version, body, user where it names one
 /// 7:default11:digits/rank6:events1:0      due:&lt;when&gt;:&lt;hash&gt;
 /// </code>
@@ -27,7 +27,7 @@ namespace Skiff.Aws;
 /// </summary>
 internal static class DynamoItem
 {
-    public const string Due = "due:";
+    public const string Due = "due:", Naming = "naming";
 
     public const string EventPrefix = "event:";
 
@@ -120,6 +120,7 @@ internal static class DynamoItem
         };
         // What is in quarantine waits for somebody, however long.
         if (!accepted.IsQuarantined) item[Expires] = Number(expires.ToUnixTimeSeconds());
+        if (accepted.Message.User != user.User && accepted.Message.User.Length > 0) item[Naming] = new() { S = accepted.Message.User };
         if (accepted.Note is { } note) item["note"] = new() { S = note };
         return item;
     }

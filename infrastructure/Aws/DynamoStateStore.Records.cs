@@ -50,6 +50,10 @@ public sealed partial class DynamoStateStore
             // A commit from after the erasure has feedback of its own.
             if (DynamoItem.ReadFeedback(item).Accepted.Message.At <= at) keys.Add(DynamoItem.Of(item["pk"].S, item["sk"].S));
         }
+        if (user.User.Length > 0)
+        {
+            await foreach (var item in FindFeedbackAsync(new FeedbackQuery(user.Tenant, UserKey.OfShard("", user.App, 0).App) { Naming = user.User }, cancellation)) keys.Add(DynamoItem.Of(item["pk"].S, item["sk"].S));
+        }
         await foreach (var item in FindEventsAsync(user, cancellation)) keys.AddRange([DynamoItem.Of(item["pk"].S, item["sk"].S), DynamoItem.KeyOfDue(item["pk"].S, DynamoItem.ReadEvent(item))]);
         using var turns = new SemaphoreSlim(CommitsAtOnce);
         await Task.WhenAll(keys.Select(async key =>
@@ -163,6 +167,11 @@ public sealed partial class DynamoStateStore
             request.FilterExpression += " AND #user = :user";
             request.ExpressionAttributeNames = new() { ["#user"] = "user" };
             request.ExpressionAttributeValues[":user"] = new() { S = user };
+        }
+        if (query.Naming is { } naming)
+        {
+            request.FilterExpression += " AND naming = :naming";
+            request.ExpressionAttributeValues[":naming"] = new() { S = naming };
         }
         if (query.OnlyQuarantined)
         {

@@ -91,13 +91,15 @@ public sealed partial class SqliteStateStore
 
     private sealed partial class Connection
     {
+        private const string Naming = "json_extract(CAST(body AS TEXT), '$.user') = $naming";
+
         public List<KeptFeedback> ReadFeedback(FeedbackQuery query, long after) => Select(
             "SELECT seq, learnt, note, body, committed FROM feedback WHERE tenant = $tenant AND app = $app AND seq > $after AND committed >= $from AND committed < $to"
-            + (query.User is null ? "" : " AND user = $user") + (query.OnlyQuarantined ? $" AND learnt = 0 AND note LIKE '{AcceptedFeedback.Quarantine}%'" : "") + $" ORDER BY seq LIMIT {PageSize}",
+            + (query.User is null ? "" : " AND user = $user") + (query.Naming is null ? "" : $" AND {Naming}") + (query.OnlyQuarantined ? $" AND learnt = 0 AND note LIKE '{AcceptedFeedback.Quarantine}%'" : "") + $" ORDER BY seq LIMIT {PageSize}",
             reader => new KeptFeedback(
                 new AcceptedFeedback(FeedbackMessage.Deserialize(reader.GetFieldValue<byte[]>(3)), reader.GetInt64(1) != 0, reader.IsDBNull(2) ? null : reader.GetString(2)),
                 reader.GetInt64(0), DateTimeOffset.FromUnixTimeMilliseconds(reader.GetInt64(4))),
-            ("$tenant", query.Tenant), ("$app", query.App), ("$after", after), ("$from", query.From.ToUnixTimeMilliseconds()), ("$to", query.To.ToUnixTimeMilliseconds()), ("$user", query.User ?? ""));
+            ("$tenant", query.Tenant), ("$app", query.App), ("$after", after), ("$from", query.From.ToUnixTimeMilliseconds()), ("$to", query.To.ToUnixTimeMilliseconds()), ("$user", query.User ?? ""), ("$naming", query.Naming ?? ""));
 
         public int Erase(UserKey user, DateTimeOffset at, TimeSpan horizon)
         {
@@ -105,6 +107,7 @@ public sealed partial class SqliteStateStore
             var version = Math.Max(ReadErasure(user)?.Version ?? 0, ReadWeights(user) is { } weights ? long.Parse(weights.Tag, System.Globalization.CultureInfo.InvariantCulture) : 0);
             var erased = EraseEvents(user);
             foreach (var table in (ReadOnlySpan<string>)["heads", "covariances", "policies", "feedback", "log_keys", "replays", "erasures"]) erased += Execute($"DELETE FROM {table} WHERE {OfUser}", key);
+            erased += Execute($"DELETE FROM feedback WHERE tenant = $tenant AND app = $app AND {Naming}", ("$tenant", user.Tenant), ("$app", UserKey.OfShard("", user.App, 0).App), ("$naming", user.User));
             Execute("INSERT INTO erasures VALUES ($tenant, $app, $user, $at, $version)", [.. key, ("$at", at.ToUnixTimeMilliseconds()), ("$version", version)]);
             Execute("DELETE FROM erasures WHERE at < $old", ("$old", (at - horizon).ToUnixTimeMilliseconds()));
             return erased;

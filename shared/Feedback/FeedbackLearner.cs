@@ -43,17 +43,19 @@ public sealed partial class FeedbackLearner(AppHost apps, IStateStore state, Fee
             var commits = new List<UserCommit>(open.Count);
             var models = new List<RankModel?>(open.Count);
             var sources = new List<(UserKey User, List<FeedbackMessage> Messages)>(open.Count);
+            var rests = new List<List<FeedbackMessage>>(open.Count);
             foreach (var (user, all) in open)
             {
                 var fresh = all.Where(message => seen.Add((user.Tenant, user.App, message.FeedbackId))).ToList();
                 // That somebody spoke before silence did is how it should be.
                 if (fresh.Count < all.Count) statistics.Of(user.Tenant).AddDuplicates(all.Count(message => message.Implicit != true) - fresh.Count(message => message.Implicit != true));
                 if (fresh.Count == 0) continue;
-                var (applied, model) = fresh[0].Rank is null ? (await ApplyAsync(user, fresh, cancellation), null) : await ApplyEventsAsync(user, fresh, cancellation);
+                var (applied, model, count) = fresh[0].Rank is null ? (await ApplyAsync(user, fresh, cancellation), null, fresh.Count) : await ApplyEventsAsync(user, fresh, cancellation);
                 if (applied is not { } commit) continue;
                 commits.Add(commit);
                 models.Add(model);
                 sources.Add((user, fresh));
+                rests.Add(count < fresh.Count ? fresh[count..] : []);
             }
             IReadOnlyList<bool> done;
             try
@@ -70,7 +72,9 @@ public sealed partial class FeedbackLearner(AppHost apps, IStateStore state, Fee
             {
                 if (done[i] && models[i] is { } model) RankModels?.Learnt(commits[i].User, model);
             }
-            open = [.. sources.Where((_, i) => !done[i])];
+            // A shard with more that is due than a commit holds comes on.
+            if (rests.Where((rest, i) => done[i] && rest.Count > 0).Any()) attempt = 0;
+            open = [.. sources.Select((source, i) => (source.User, Messages: done[i] ? rests[i] : source.Messages)).Where(source => source.Messages.Count > 0)];
         }
     }
 
@@ -136,8 +140,14 @@ public sealed partial class FeedbackLearner(AppHost apps, IStateStore state, Fee
         return new UserCommit { User = user, ExpectedTag = current?.Weights.Tag, Erasure = erasure, Head = result, Accepted = accepted };
     }
 
-    private async Task<(UserCommit? Commit, RankModel? Model)> ApplyEventsAsync(UserKey shard, List<FeedbackMessage> messages, CancellationToken cancellation)
+    private async Task<(UserCommit? Commit, RankModel? Model, int Applied)> ApplyEventsAsync(UserKey shard, List<FeedbackMessage> messages, CancellationToken cancellation)
     {
+        foreach (var user in messages.Where(message => message.User.Length > 0).Select(message => message.User).Distinct().ToList())
+        {
+            var erasure = (await state.ReadUserAsync(new UserKey(shard.Tenant, messages[0].App, user), cancellation)).Erasure;
+            if (erasure is not null) statistics.Of(shard.Tenant).AddErased(messages.RemoveAll(message => message.User == user && message.At <= erasure.At));
+            if (messages.Count == 0) return (null, null, 0);
+        }
         var (app, reason) = await FindAppAsync(shard, messages[0].App, cancellation);
         return await EventLearning.ApplyAsync(shard, app, reason, messages, state, cancellation);
     }

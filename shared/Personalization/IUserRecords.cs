@@ -25,6 +25,9 @@ public sealed record FeedbackQuery(string Tenant, string App)
     /// <summary>Null for every user's.</summary>
     public string? User { get; init; }
 
+    /// <summary>Of shards, which hold everybody's: whom the feedback names. Null for anybody.</summary>
+    public string? Naming { get; init; }
+
     public bool OnlyQuarantined { get; init; }
 
     /// <summary>Committed at this time or later.</summary>

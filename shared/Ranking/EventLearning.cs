@@ -44,21 +44,37 @@ internal sealed class EventLearning
     private static int MostDue(IStateStore state) => Math.Clamp(state.MostPerCommit / 4, 1, 1024);
 
     /// <param name="app">Null where it is gone: then everything is kept and nothing is learnt.</param>
-    /// <returns>What to commit, and the shard's model if it has learnt something.</returns>
-    public static async Task<(UserCommit Commit, RankModel? Model)> ApplyAsync(UserKey shard, App? app, string? reason, List<FeedbackMessage> messages, IStateStore state, CancellationToken cancellation)
+    /// <returns>What to commit, the shard's model if it has learnt something, and how many of the messages are in it: where more events are due than go into one commit, those come first, so that what is learnt doesn't depend on batches.</returns>
+    public static async Task<(UserCommit Commit, RankModel? Model, int Applied)> ApplyAsync(UserKey shard, App? app, string? reason, List<FeedbackMessage> messages, IStateStore state, CancellationToken cancellation)
     {
         if (app?.Space is null || state is not IEventStore store)
         {
             var note = app is null ? reason : app.Space is null ? "an app that doesn't rank" : "a store without events";
-            return (new UserCommit { User = shard, ExpectedTag = null, Head = null, Accepted = [.. messages.Select(message => new AcceptedFeedback(message, false, note))] }, null);
+            return (new UserCommit { User = shard, ExpectedTag = null, Head = null, Accepted = [.. messages.Select(message => new AcceptedFeedback(message, false, note))] }, null, messages.Count);
         }
+        var due = await store.FindDueAsync(shard, messages.Max(message => message.At), MostDue(state), cancellation);
+        DateTimeOffset? until = due.Count == MostDue(state) ? due[^1].Due : null;
+        if (until is not null) messages = [.. messages.TakeWhile(message => message.At < until)];
         var ids = messages.Select(message => message.Rank!.Event).Where(id => id.Length > 0).ToHashSet();
         var named = await store.ReadEventsAsync(shard, ids, cancellation);
-        var due = await store.FindDueAsync(shard, messages.Max(message => message.At), MostDue(state), cancellation);
         var learning = new EventLearning(app, (await state.ReadUserAsync(shard, cancellation)).Head, named.Concat(due));
-        var accepted = messages.Select(message => learning.Apply(message)).ToList();
-        return learning.Result(shard, accepted);
+        var accepted = messages.Select(learning.Apply).ToList();
+        if (until is { } moment && messages.Count == 0) learning.Settle(moment);
+        var (commit, model) = learning.Result(shard, accepted);
+        return (commit, model, messages.Count);
     }
+
+    /// <summary>What the same messages make again, in the order of their commits.</summary>
+    internal static RankModel Replay(App app, IEnumerable<FeedbackMessage> messages)
+    {
+        var learning = new EventLearning(app, null, []);
+        foreach (var message in messages) learning.Apply(message);
+        return learning._model;
+    }
+
+    /// <summary>A shard's model as it is stored.</summary>
+    internal static HeadState StateOf(RankModel model) =>
+        new(new HeadWeights { FeaturesVersion = 0, PriorVersion = 0, Updates = model.Updates, Weights = [], Offset = 0, Policy = model.ToBytes(), Tag = "" }, []);
 
     private AcceptedFeedback Apply(FeedbackMessage message)
     {
@@ -72,6 +88,8 @@ internal sealed class EventLearning
             EventKind.Rewarded => Reward(rank),
             _ => (0, null),
         };
+        // Whoever the event is about, its reward is about too: it is exported and erased with it.
+        if (message.User.Length == 0 && _events.TryGetValue(rank.Event, out var named) && named.User is { } user) message = message with { User = user };
         return new AcceptedFeedback(message, learnt > 0, note);
     }
 
@@ -94,7 +112,7 @@ internal sealed class EventLearning
             Space = rank.Space,
             IsActive = !rank.Deferred,
             Places = [.. chosen.Select(one => new RankEvent.Place(one.Slot, rank.Apprentice ? [] : one.Features, 0, 0))],
-        }) { Due = rank.Due ?? message.At + _document.Wait };
+        }) { Due = rank.Due ?? message.At + _document.Wait, User = message.User.Length > 0 ? message.User : null };
         return (rank.Apprentice ? 1 : 0, null);
     }
 
@@ -132,7 +150,7 @@ internal sealed class EventLearning
     /// <summary>Learns from the events whose time is over at a moment; those that were never shown are only forgotten.</summary>
     private void Settle(DateTimeOffset at)
     {
-        foreach (var entry in _events.Values.Where(entry => entry.Due <= at && entry.Event.Places.Count > 0).OrderBy(entry => entry.Due))
+        foreach (var (_, entry) in _events.Where(pair => pair.Value.Due <= at && pair.Value.Event.Places.Count > 0).OrderBy(pair => pair.Value.Due).ThenBy(pair => pair.Key, StringComparer.Ordinal).ToList())
         {
             if (entry.Event.IsActive) Settled += Learn(entry, _ => true);
             entry.Event.Places.Clear();
@@ -166,8 +184,7 @@ internal sealed class EventLearning
 
     private (UserCommit, RankModel?) Result(UserKey shard, List<AcceptedFeedback> accepted)
     {
-        var head = !HasLearnt ? null : new HeadState(
-            new HeadWeights { FeaturesVersion = 0, PriorVersion = 0, Updates = _model.Updates, Weights = [], Offset = 0, Policy = _model.ToBytes(), Tag = "" }, []);
+        var head = HasLearnt ? StateOf(_model) : null;
         var commit = new UserCommit
         {
             User = shard,
@@ -189,8 +206,10 @@ internal sealed class EventLearning
 
         public DateTimeOffset Due { get; init; } = stored?.Due ?? default;
 
+        public string? User { get; init; } = stored?.User;
+
         public bool HasChanged { get; set; }
 
-        public EventChange Change(string id) => new(stored, @event.Places.Count == 0 ? null : new WaitingEvent(id, Due, (stored?.Version ?? 0) + 1, @event.ToBytes()));
+        public EventChange Change(string id) => new(stored, @event.Places.Count == 0 ? null : new WaitingEvent(id, Due, (stored?.Version ?? 0) + 1, @event.ToBytes()) { User = User });
     }
 }

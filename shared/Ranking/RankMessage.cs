@@ -52,7 +52,8 @@ public sealed record RankMessage
 /// <param name="Propensity">The probability with which it was chosen.</param>
 /// <param name="Difference">As an apprentice: φ of it less φ of another action that was not chosen; null where there was no other.</param>
 /// <param name="Agreed">As an apprentice: whether the model would have chosen it too.</param>
-public sealed record ChosenAction(string Slot, string Action, byte[] Features, double Propensity, byte[]? Difference = null, bool? Agreed = null);
+/// <param name="Candidates">Among what it was chosen (<see cref="LoggedCandidates"/>); null in events of before.</param>
+public sealed record ChosenAction(string Slot, string Action, byte[] Features, double Propensity, byte[]? Difference = null, bool? Agreed = null, byte[]? Candidates = null);
 
 /// <param name="Slot">Empty where there is only one.</param>
 public sealed record SlotReward(string Slot, double Value);

@@ -69,6 +69,26 @@ public sealed class RankModel
     /// <summary>w and P of one number.</summary>
     internal (float Weight, float Variance) At(int index) => (_weights[index], _variances[index]);
 
+    /// <summary>‖a − b‖ / ‖b‖ of w and of the evidence 1/P − 1/P₀, whichever is larger; infinite for what was counted otherwise.</summary>
+    internal double Difference(RankModel other)
+    {
+        if (Space != other.Space || Updates != other.Updates || Rewards.Count != other.Rewards.Count || Agreement.Count != other.Agreement.Count) return double.PositiveInfinity;
+        double weights = 0, ofWeights = 0, evidence = 0, ofEvidence = 0;
+        for (var i = 0; i < Dimensions; i++)
+        {
+            var (mine, theirs) = (1.0 / _variances[i] - 1.0 / PriorVariance, 1.0 / other._variances[i] - 1.0 / PriorVariance);
+            weights += Square((double)_weights[i] - other._weights[i]);
+            ofWeights += Square(other._weights[i]);
+            evidence += Square(mine - theirs);
+            ofEvidence += Square(theirs);
+        }
+        return Math.Max(Relative(weights, ofWeights), Relative(evidence, ofEvidence));
+
+        static double Square(double value) => value * value;
+
+        static double Relative(double difference, double size) => difference == 0 ? 0 : size == 0 ? double.PositiveInfinity : Math.Sqrt(difference / size);
+    }
+
     /// <summary>Learns what an event was rewarded with.</summary>
     public void Reward(SparseVector features, double reward)
     {

@@ -13,6 +13,9 @@ public sealed class RankRequest
     /// <summary>Actions that are not to be chosen.</summary>
     public List<string> Excluded { get; } = [];
 
+    /// <summary>Whose event it is, for export and erasure; what is learnt is everybody's. Null for nobody's.</summary>
+    public string? User { get; set; }
+
     /// <summary>Null for an id of ours.</summary>
     public string? EventId { get; set; }
 

@@ -46,18 +46,18 @@ public sealed class Ranker(RankModels models, IFeedbackQueue queue, DecisionSeal
                 var rival = Rival(means, place);
                 choice = new ChosenAction(slot.Id, candidates[place].Id, [], 1, rival < 0 ? null : features[place].Minus(features[rival]).ToBytes(), rival < 0 || means[place] > means[rival]);
             }
-            else choice = new ChosenAction(slot.Id, candidates[place].Id, features[place].ToBytes(), propensities[place]);
+            else choice = new ChosenAction(slot.Id, candidates[place].Id, features[place].ToBytes(), propensities[place], Candidates: LoggedCandidates.Write(candidates, propensities));
             chosen.Add(choice);
             taken.Add(choice.Action);
             decisions.Add(new SlotDecision(slot.Id, choice.Action, Ranking(request.Actions, candidates, propensities, place)));
         }
         if (chosen.Sum(one => one.Features.Length + (one.Difference?.Length ?? 0)) > MostBytes) throw RequestException.Invalid($"the event takes more than {MostBytes} bytes of features: send fewer, or cross fewer namespaces");
         var now = time.GetUtcNow();
-        await SendAsync(app, $"rank:{eventId}", new RankMessage
+        await queue.SendAsync([Message(app, $"rank:{eventId}", new RankMessage
         {
             Kind = EventKind.Ranked, Shard = RankMessage.ShardOf(eventId, document.Shards), Event = eventId,
             Due = now + document.Wait, Deferred = request.Defers, Apprentice = isApprentice, Space = space.Id, Chosen = chosen,
-        }, now, cancellation);
+        }, now) with { User = request.User ?? "" }], cancellation);
         return new RankDecision(eventId, decisions);
     }
 

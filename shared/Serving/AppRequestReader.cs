@@ -127,7 +127,7 @@ internal static class AppRequestReader
         return new FeedbackRequest { Id = id, User = user, Context = context, Input = input, Label = label, Value = value, FeedbackId = feedbackId };
     }
 
-    private static string? ReadUser(ref JsonCursor cursor)
+    internal static string? ReadUser(ref JsonCursor cursor)
     {
         if (cursor.TryReadNull()) return null;
         var user = cursor.ReadString("'user'");

@@ -1,6 +1,7 @@
 using System.Text.Json;
 using Skiff.Feedback;
 using Skiff.Personalization;
+using Skiff.Ranking;
 
 namespace Skiff.Serving;
 
@@ -27,6 +28,7 @@ public static class FeedbackJsonWriter
         if (message.Released is not null) json.WriteBoolean("released"u8, true);
         if (message.Implicit == true) json.WriteBoolean("implicit"u8, true);
         if (message.Late == true) json.WriteBoolean("late"u8, true);
+        if (message.Rank is { } rank) Write(json, rank);
         if (whole)
         {
             Write(json, "features"u8, message.FeatureValues);
@@ -35,6 +37,55 @@ public static class FeedbackJsonWriter
             if (message.Members is { } members) json.WriteBase64String("members"u8, members);
             if (message.Propensity is { } propensity) json.WriteNumber("propensity"u8, propensity);
             if (message.Raw is { } raw) json.WriteBase64String("raw"u8, raw);
+        }
+        json.WriteEndObject();
+    }
+
+    /// <summary>What waits for feedback: a decision with what its silence will say; an event that was ranked stands among the feedback.</summary>
+    public static void Write(Utf8JsonWriter json, WaitingEvent waiting)
+    {
+        json.WriteStartObject();
+        json.WriteString("id"u8, waiting.Id);
+        json.WriteString("due"u8, waiting.Due);
+        if (waiting.Body is [(byte)'{', ..])
+        {
+            json.WritePropertyName("silence"u8);
+            Write(json, new KeptFeedback(new AcceptedFeedback(FeedbackMessage.Read(waiting.Body), false, null), 0, default), whole: true);
+        }
+        json.WriteEndObject();
+    }
+
+    private static void Write(Utf8JsonWriter json, RankMessage rank)
+    {
+        json.WriteStartObject("rank"u8);
+        json.WriteString("kind"u8, JsonNamingPolicy.SnakeCaseLower.ConvertName(rank.Kind.ToString()));
+        json.WriteString("event"u8, rank.Event);
+        if (rank.Due is { } due) json.WriteString("due"u8, due);
+        if (rank.Chosen is { } chosen)
+        {
+            json.WriteStartArray("chosen"u8);
+            foreach (var one in chosen)
+            {
+                json.WriteStartObject();
+                json.WriteString("slot"u8, one.Slot);
+                json.WriteString("id"u8, one.Action);
+                json.WriteNumber("probability"u8, one.Propensity);
+                json.WriteBase64String("features"u8, one.Features);
+                json.WriteEndObject();
+            }
+            json.WriteEndArray();
+        }
+        if (rank.Rewards is { } rewards)
+        {
+            json.WriteStartArray("rewards"u8);
+            foreach (var one in rewards)
+            {
+                json.WriteStartObject();
+                json.WriteString("slot"u8, one.Slot);
+                json.WriteNumber("value"u8, one.Value);
+                json.WriteEndObject();
+            }
+            json.WriteEndArray();
         }
         json.WriteEndObject();
     }

@@ -7,7 +7,7 @@ namespace Skiff.Serving;
 /// <summary>Reads what is to be ranked and what became of it: as <c>/apps/{app}/rank</c> takes it, where fields that are not known are refused, and as Azure Personalizer's clients say it, where they are passed over, as that service did.</summary>
 internal static class RankRequestReader
 {
-    /// <summary>Reads <c>{"context":…,"candidates":[{"id","features"?}],"excluded"?,"event_id"?,"defer"?,"slots"?:[{"id","features"?,"excluded"?,"baseline"?}]}</c>.</summary>
+    /// <summary>Reads <c>{"user"?,"context":…,"candidates":[{"id","features"?}],"excluded"?,"event_id"?,"defer"?,"slots"?:[{"id","features"?,"excluded"?,"baseline"?}]}</c>.</summary>
     public static RankRequest ReadRank(ReadOnlySpan<byte> body)
     {
         var request = new RankRequest();
@@ -19,9 +19,10 @@ internal static class RankRequestReader
             else if (name.SequenceEqual("candidates"u8)) ReadActions(ref cursor, request, "'candidates'", isStrict: true);
             else if (name.SequenceEqual("excluded"u8)) ReadIds(ref cursor, request.Excluded, "'excluded'");
             else if (name.SequenceEqual("event_id"u8)) request.EventId = ReadText(ref cursor, "'event_id'");
+            else if (name.SequenceEqual("user"u8)) request.User = AppRequestReader.ReadUser(ref cursor);
             else if (name.SequenceEqual("defer"u8)) request.Defers = cursor.ReadBoolean("'defer'");
             else if (name.SequenceEqual("slots"u8)) ReadSlots(ref cursor, request, "excluded"u8, "baseline"u8, isStrict: true);
-            else throw Unknown(name, "context, candidates, excluded, event_id, defer and slots");
+            else throw Unknown(name, "user, context, candidates, excluded, event_id, defer and slots");
         }
         cursor.End();
         return request;

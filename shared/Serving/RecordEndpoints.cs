@@ -5,6 +5,7 @@ using Skiff.Apps;
 using Skiff.Caching;
 using Skiff.Feedback;
 using Skiff.Personalization;
+using Skiff.Ranking;
 
 namespace Skiff.Serving;
 
@@ -33,7 +34,13 @@ public sealed class RecordEndpoints(Gateway gateway, AppHost apps, IStateStore s
         var (head, _) = await state.ReadUserAsync(user, http.RequestAborted);
         var feedback = new List<KeptFeedback>();
         await foreach (var kept in state.ReadFeedbackAsync(new FeedbackQuery(user.Tenant, user.App) { User = user.User }, http.RequestAborted)) feedback.Add(kept);
-        if (head is null && feedback.Count == 0) throw RequestException.NotFound("nothing is kept of this user");
+        await foreach (var kept in state.ReadFeedbackAsync(new FeedbackQuery(user.Tenant, UserKey.OfShard("", user.App, 0).App) { Naming = user.User }, http.RequestAborted)) feedback.Add(kept);
+        var waiting = new List<WaitingEvent>();
+        if (state is IEventStore events)
+        {
+            await foreach (var one in events.ReadEventsAsync(user, http.RequestAborted)) waiting.Add(one);
+        }
+        if (head is null && feedback.Count == 0 && waiting.Count == 0) throw RequestException.NotFound("nothing is kept of this user");
         json.WriteStartObject();
         json.WriteString("user"u8, user.User);
         if (head is not null)
@@ -43,6 +50,9 @@ public sealed class RecordEndpoints(Gateway gateway, AppHost apps, IStateStore s
         }
         json.WriteStartArray("feedback"u8);
         foreach (var kept in feedback) FeedbackJsonWriter.Write(json, kept, whole: true);
+        json.WriteEndArray();
+        json.WriteStartArray("waiting"u8);
+        foreach (var one in waiting) FeedbackJsonWriter.Write(json, one);
         json.WriteEndArray();
         json.WriteEndObject();
         await exchange.SendAsync(http.Response, 200, Gateway.Json, http.RequestAborted);

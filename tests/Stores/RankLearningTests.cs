@@ -4,10 +4,12 @@ using Skiff.Apps;
 using Skiff.Aws;
 using Skiff.Embedded;
 using Skiff.Feedback;
+using Skiff.Feedback.Log;
 using Skiff.Monitoring;
 using Skiff.Personalization;
 using Skiff.Ranking;
 using Skiff.Serving;
+using Skiff.Store;
 using Skiff.Support;
 
 namespace Skiff.Stores;
@@ -18,6 +20,8 @@ public abstract class RankLearningTests
     private const string Actions = """ "candidates":[{"id":"a","features":{"kind":"x"}},{"id":"b","features":{"kind":"y"}}]""";
 
     private static CancellationToken Cancellation => TestContext.Current.CancellationToken;
+
+    private static string Of(string user) => $",\"user\":\"{user}\"";
 
     private protected abstract RankLoop Loop(string rank = "{}");
 
@@ -210,6 +214,68 @@ public abstract class RankLearningTests
         Assert.True((await one.ViewAsync()).Updates > 40);
         Assert.Equal(await one.StateAsync(), await other.StateAsync());
     }
+
+    [Fact]
+    public async Task UsersEvents_AreFoundWithTheirRewards_AndErasedWithHim()
+    {
+        await using var loop = Loop();
+        await loop.RankAsync("e1", Actions + Of("ann"));
+        await loop.RankAsync("e2", Actions + Of("ben"));
+        await loop.RankAsync("e3", Actions + Of("ann"));
+        await loop.RankAsync("e4", Actions);
+        await loop.RewardAsync("e1", 0.5);
+        await loop.RewardAsync("e4", 0.5);
+        await loop.LearnAsync();
+        Assert.Equal(("Ranked e1, Ranked e3, Rewarded e1", "e3"), (await loop.KeptOfAsync("ann"), await loop.WaitingOfAsync("ann")));
+
+        loop.Pass(TimeSpan.FromSeconds(1));
+        await loop.EraseAsync("ann");
+        Assert.Equal(("", ""), (await loop.KeptOfAsync("ann"), await loop.WaitingOfAsync("ann")));
+        Assert.Equal(("Ranked e2", "e2"), (await loop.KeptOfAsync("ben"), await loop.WaitingOfAsync("ben")));
+
+        // What the queue still brings from before begins nothing; what is new does.
+        await loop.LearnAsync(loop.Sent);
+        Assert.Equal(0, await loop.WaitingAsync("e3"));
+        Assert.Equal("", await loop.KeptOfAsync("ann"));
+        loop.Pass(TimeSpan.FromSeconds(1));
+        await loop.RankAsync("e5", Actions + Of("ann"));
+        await loop.LearnAsync();
+        Assert.Equal(("Ranked e5", "e5"), (await loop.KeptOfAsync("ann"), await loop.WaitingOfAsync("ann")));
+    }
+
+    [Theory]
+    [InlineData("earliest")]
+    [InlineData("sum")]
+    public async Task Replay_MakesWhatWasLearnt_FromStateAndLog(string aggregation)
+    {
+        await using var loop = Loop($$"""{"reward_wait":"PT1M","shards":2,"default_reward":-0.25,"aggregation":"{{aggregation}}"}""");
+        await loop.LiveAsync(60, Actions, new Random(2));
+        var (shards, reproduced, worst, _, _) = await loop.ReplayAsync();
+        Assert.Equal((2, 2, 0), (shards, reproduced, worst));
+        Assert.True((await loop.ViewAsync()).Updates > 30);
+
+        Assert.Single(await loop.CompactAsync());
+        Assert.Empty(await loop.CompactAsync());
+        await loop.LiveAsync(20, Actions, new Random(3));
+        Assert.Equal((2, 0), ((await loop.ReplayAsync()).Reproduced, (await loop.ReplayAsync()).Worst));
+    }
+
+    [Fact]
+    public async Task Replay_FindsWhatTheLogDoesNotSay_AndRebuildsWithoutTheErased()
+    {
+        await using var loop = Loop("""{"shards":1}""");
+        await loop.RankAsync("e1", Actions + Of("ann"));
+        await loop.RankAsync("e2", Actions + Of("ben"));
+        foreach (var id in (string[])["e1", "e2"]) await loop.RewardAsync(id, 1);
+        await loop.LearnAsync();
+        Assert.Single(await loop.CompactAsync());
+        loop.Pass(TimeSpan.FromSeconds(1));
+        await loop.EraseAsync("ann");
+
+        Assert.Equal(0, (await loop.ReplayAsync()).Reproduced);
+        Assert.Equal(1, (await loop.ReplayAsync(rebuild: true)).Rebuilt);
+        Assert.Equal((1, 1), ((await loop.ReplayAsync()).Reproduced, (await loop.ViewAsync()).Updates));
+    }
 }
 
 public sealed class SqliteRankLearningTests : RankLearningTests, IDisposable
@@ -239,6 +305,7 @@ public sealed class DynamoRankLearningTests(DynamoDatabase database) : RankLearn
 internal sealed class RankLoop : IFeedbackQueue, IAsyncDisposable
 {
     private readonly LocalApps _apps = new();
+    private readonly ScratchFolder _log = new();
     private readonly IStateStore _state;
     private readonly string _tenant = Guid.NewGuid().ToString("N");
     private readonly FeedbackStatistics _statistics = new();
@@ -302,6 +369,44 @@ internal sealed class RankLoop : IFeedbackQueue, IAsyncDisposable
         return Sent.Count - before;
     }
 
+    /// <summary>Events that are ranked, shown or not, rewarded or not, while time passes.</summary>
+    public async Task LiveAsync(int count, string actions, Random random)
+    {
+        var first = Sent.Count;
+        for (var n = 0; n < count; n++)
+        {
+            await RankAsync($"e{first}-{n}", actions + (n % 7 == 0 ? ",\"defer\":true" : ""));
+            if (n % 14 == 0) await Ranker.ActivateAsync(App, $"e{first}-{n}", Cancellation);
+            if (random.Next(2) == 0) await RewardAsync($"e{first}-{random.Next(n + 1)}", random.NextDouble());
+            Pass(TimeSpan.FromSeconds(random.Next(5)));
+            if (n % 10 == 9) await LearnAsync();
+        }
+        await TickAsync();
+    }
+
+    public Task<RankReplayReport> ReplayAsync(bool rebuild = false) => new RankReplay(App, _state, Log(TimeProvider.System)).RunAsync(rebuild, Cancellation);
+
+    /// <summary>As two days later.</summary>
+    public Task<IReadOnlyList<string>> CompactAsync() => Log(new SetTime { Now = DateTimeOffset.UtcNow.AddDays(2) }).CompactAsync(_tenant, App.Name, Cancellation);
+
+    public async Task<string> KeptOfAsync(string user)
+    {
+        var kept = new List<string>();
+        await foreach (var one in _state.ReadFeedbackAsync(new FeedbackQuery(_tenant, UserKey.OfShard("", App.Name, 0).App) { Naming = user }, Cancellation)) kept.Add($"{one.Accepted.Message.Rank!.Kind} {one.Accepted.Message.Rank.Event}");
+        return string.Join(", ", kept.Order(StringComparer.Ordinal));
+    }
+
+    public async Task<string> WaitingOfAsync(string user)
+    {
+        var waiting = new List<string>();
+        await foreach (var one in ((IEventStore)_state).ReadEventsAsync(new UserKey(_tenant, App.Name, user), Cancellation)) waiting.Add(one.Id);
+        return string.Join(", ", waiting.Order(StringComparer.Ordinal));
+    }
+
+    public ValueTask EraseAsync(string user) => _state.EraseAsync(new UserKey(_tenant, App.Name, user), _time.Now, Cancellation);
+
+    private FeedbackLog Log(TimeProvider time) => new(new FileObjectStore(_log.Path), _state, time);
+
     public async Task<RankView> ViewAsync() => await new RankModels(_state, TimeSpan.Zero, _time).ViewAsync(App, Cancellation);
 
     public async Task<int> WaitingAsync(string id)
@@ -330,6 +435,7 @@ internal sealed class RankLoop : IFeedbackQueue, IAsyncDisposable
     public ValueTask DisposeAsync()
     {
         _apps.Dispose();
+        _log.Dispose();
         return ValueTask.CompletedTask;
     }
 

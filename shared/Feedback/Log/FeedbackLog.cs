@@ -83,6 +83,23 @@ public sealed class FeedbackLog(IObjectStore objects, IStateStore state, TimePro
         return new LogHistory(entries, segments, closed);
     }
 
+    /// <summary>Everything of one part of an app that is in the log or still in the state store, each feedback once: as it was last.</summary>
+    /// <param name="part">One of <see cref="UserKey.FeedbackApps"/>.</param>
+    /// <exception cref="StoreException">A segment is damaged, missing or another than was written.</exception>
+    public async Task<IReadOnlyList<KeptFeedback>> ReadWithStateAsync(string tenant, string app, string part, CancellationToken cancellation)
+    {
+        var latest = new Dictionary<string, KeptFeedback>();
+        foreach (var kept in (await ReadAsync(tenant, app, cancellation)).Entries.Where(kept => kept.Accepted.Message.Owner.App == part)) Add(kept);
+        await foreach (var kept in state.ReadFeedbackAsync(new FeedbackQuery(tenant, part), cancellation)) Add(kept);
+        return [.. latest.Values];
+
+        // Released from quarantine it stands in the log twice: last where it was learnt.
+        void Add(KeptFeedback kept)
+        {
+            if (!latest.TryGetValue(kept.Accepted.Message.FeedbackId, out var other) || other.Order <= kept.Order) latest[kept.Accepted.Message.FeedbackId] = kept;
+        }
+    }
+
     /// <summary>
     /// Who is erased after this look loses the key that was made before it; who was erased before it is found here. Either way nothing of a user from before is written that can be read.
     /// </summary>

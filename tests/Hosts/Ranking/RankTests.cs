@@ -60,6 +60,25 @@ public sealed class RankTests(ITestOutputHelper output)
     }
 
     [Fact]
+    public async Task UsersEvents_AreExportedAndErased()
+    {
+        await using var server = await StartAsync("{}");
+        var id = (await RankAsync(server, """{"user":"ann","candidates":[{"id":"a"}]}""")).GetProperty("id").GetString();
+        await RankAsync(server, """{"user":"ann","event_id":"waits","candidates":[{"id":"a"},{"id":"b"}]}""");
+        await server.PostAsync("/apps/news/feedback", $$"""{"id":"{{id}}","value":0.5}""");
+        await LearntAsync(server, 1);
+        await Eventually.HoldsAsync("all three are kept", async () => (await server.GetAsync("/apps/news/users/ann")).Body is { ValueKind: JsonValueKind.Object } body && body.TryGetProperty("feedback", out var kept) && kept.GetArrayLength() == 3);
+
+        var export = (await server.GetAsync("/apps/news/users/ann")).Body;
+        Assert.Equal("waits", Assert.Single(export.GetProperty("waiting").EnumerateArray()).GetProperty("id").GetString());
+        var reward = export.GetProperty("feedback").EnumerateArray().Select(kept => kept.GetProperty("rank")).Single(rank => rank.GetProperty("kind").GetString() == "rewarded");
+        Assert.Equal((id, 0.5), (reward.GetProperty("event").GetString(), reward.GetProperty("rewards")[0].GetProperty("value").GetDouble()));
+        using var erase = new HttpRequestMessage(HttpMethod.Delete, "/apps/news/users/ann");
+        Assert.Equal(HttpStatusCode.NoContent, (await server.SendAsync(erase)).Status);
+        Assert.Equal(HttpStatusCode.NotFound, (await server.GetAsync("/apps/news/users/ann")).Status);
+    }
+
+    [Fact]
     public async Task Mistakes_AreToldWithWhatIsAllowed()
     {
         await using var server = await StartAsync("{}");
