@@ -15,7 +15,7 @@ internal static class ReplayCommand
         var app = new Argument<string>("APP");
         var theta = new Option<int?>("--theta") { Description = "Version of the feature model to move every head to; without it the heads are verified", HelpName = "VERSION" };
         var skipMissing = new Option<bool>("--skip-missing") { Description = "Leave out feedback that has no input to make new features of, rather than refuse" };
-        var rebuild = new Option<bool>("--rebuild") { Description = "Of an app that ranks: put what its log makes in the place of what it has learnt, without what erased users have taught" };
+        var rebuild = new Option<bool>("--rebuild") { Description = "Put what the feedback gives under the app's settings now in the place of what was learnt, though it is something else: after settings have changed, or, of an app that ranks, without what erased users have taught" };
         var replay = new Command("replay", "Learn all feedback of an app again: verify its heads, or move them to another version of the feature model") { app, theta, skipMissing, rebuild };
         replay.SetAction((arguments, cancellation) => Failures.ReportAsync(async () =>
         {
@@ -32,10 +32,9 @@ internal static class ReplayCommand
                     if (to is not null) throw new FormatException($"app '{name}' ranks by features of its own and has no feature model: there is no --theta to move to");
                     return Say(name, await new RankReplay(found, learning.State, log).RunAsync(isRebuilt, cancellation));
                 }
-                if (isRebuilt) throw new FormatException($"--rebuild is for apps that rank: the heads of '{name}' move with --theta VERSION");
                 if (found.Head is null) throw new FormatException($"app '{name}' has no head and doesn't rank: there is nothing to replay");
-                var report = await new FeedbackReplay(found, learning.State, log, learning.Store, learning.Models).RunAsync(to, arguments.GetValue(skipMissing), Progress, cancellation);
-                return Say(name, to, report);
+                var report = await new FeedbackReplay(found, learning.State, log, learning.Store, learning.Models).RunAsync(to, arguments.GetValue(skipMissing), isRebuilt, Progress, cancellation);
+                return Say(name, to, isRebuilt, report);
             }
             catch (Exception e) when (e is RequestException or ModelFailedException)
             {
@@ -45,12 +44,12 @@ internal static class ReplayCommand
         root.Add(replay);
     }
 
-    private static int Say(string app, int? theta, ReplayReport report)
+    private static int Say(string app, int? theta, bool rebuilds, ReplayReport report)
     {
         Console.WriteLine($"app {app}: {report.Feedback} feedbacks of {report.Users} users replayed; {report.Erased} entries of erased users passed over");
         Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{report.Reproduced} of {report.Users} heads reproduced, relative difference up to {report.Worst:0.0e0}"));
-        if (theta is not null) Console.WriteLine($"{report.Swapped} heads are on version {theta} now{(report.Missing > 0 ? $"; {report.Missing} feedbacks without an input were left out" : "")}");
-        return report.Reproduced == report.Users ? 0 : 1;
+        if (theta is not null || rebuilds) Console.WriteLine($"{report.Swapped} heads are {(theta is null ? "what their feedback gives" : $"on version {theta}")} now{(report.Missing > 0 ? $"; {report.Missing} feedbacks without an input were left out" : "")}");
+        return report.Reproduced == report.Users || rebuilds ? 0 : 1;
     }
 
     private static int Say(string app, RankReplayReport report)

@@ -40,28 +40,10 @@ public sealed partial class DynamoStateStore : IEventStore
 
     public async IAsyncEnumerable<WaitingEvent> ReadEventsAsync(UserKey user, [EnumeratorCancellation] CancellationToken cancellation)
     {
-        await foreach (var item in FindEventsAsync(user, cancellation)) yield return DynamoItem.ReadEvent(item);
-    }
-
-    private async IAsyncEnumerable<Dictionary<string, AttributeValue>> FindEventsAsync(UserKey user, [EnumeratorCancellation] CancellationToken cancellation)
-    {
         if (user.User.Length == 0) yield break;
-        foreach (var app in UserKey.EventApps(user.App))
-        {
-            var request = new ScanRequest
-            {
-                TableName = _table,
-                ConsistentRead = true,
-                FilterExpression = "begins_with(pk, :prefix) AND begins_with(sk, :event) AND #user = :user",
-                ExpressionAttributeNames = new() { ["#user"] = "user" },
-                ExpressionAttributeValues = new()
-                {
-                    [":prefix"] = new() { S = DynamoItem.PrefixOf(user.Tenant, app, "events") }, [":event"] = new() { S = DynamoItem.EventPrefix }, [":user"] = new() { S = user.User },
-                },
-                ReturnConsumedCapacity = ReturnConsumedCapacity.TOTAL,
-            };
-            await foreach (var item in ScanAsync(request, cancellation)) yield return item;
-        }
+        var request = ScanForNamed(user);
+        request.FilterExpression = Events;
+        await foreach (var item in ScanAsync(request, cancellation)) yield return DynamoItem.ReadEvent(item);
     }
 
     private async Task<IReadOnlyList<WaitingEvent>> ReadEventItemsAsync(IReadOnlyList<Dictionary<string, AttributeValue>> keys, CancellationToken cancellation)

@@ -45,16 +45,17 @@ public sealed partial class DynamoStateStore
     {
         while (!await TryEraseHeadAsync(user, at, cancellation)) cancellation.ThrowIfCancellationRequested();
         var keys = new List<Dictionary<string, AttributeValue>> { DynamoItem.Of(DynamoItem.KeyOf(user), DynamoItem.LogKey) };
-        await foreach (var item in FindFeedbackAsync(new FeedbackQuery(user.Tenant, user.App) { User = user.User }, cancellation))
+        var request = ScanForNamed(user);
+        request.FilterExpression = $"({OwnFeedback}) OR ({ShardsFeedback}) OR ({Events})";
+        request.ExpressionAttributeValues[":own"] = new() { S = DynamoItem.PrefixOf(user.Tenant, user.App, DynamoItem.Feedback) };
+        request.ExpressionAttributeValues[":shards"] = new() { S = DynamoItem.PrefixOf(user.Tenant, UserKey.OfShard("", user.App, 0).App, DynamoItem.Feedback) };
+        await foreach (var item in ScanAsync(request, cancellation))
         {
+            var key = DynamoItem.Of(item["pk"].S, item["sk"].S);
+            if (item["sk"].S != DynamoItem.Feedback) keys.AddRange([key, DynamoItem.KeyOfDue(item["pk"].S, DynamoItem.ReadEvent(item))]);
             // A commit from after the erasure has feedback of its own.
-            if (DynamoItem.ReadFeedback(item).Accepted.Message.At <= at) keys.Add(DynamoItem.Of(item["pk"].S, item["sk"].S));
+            else if (DynamoItem.ReadFeedback(item).Accepted.Message.At <= at) keys.Add(key);
         }
-        if (user.User.Length > 0)
-        {
-            await foreach (var item in FindFeedbackAsync(new FeedbackQuery(user.Tenant, UserKey.OfShard("", user.App, 0).App) { Naming = user.User }, cancellation)) keys.Add(DynamoItem.Of(item["pk"].S, item["sk"].S));
-        }
-        await foreach (var item in FindEventsAsync(user, cancellation)) keys.AddRange([DynamoItem.Of(item["pk"].S, item["sk"].S), DynamoItem.KeyOfDue(item["pk"].S, DynamoItem.ReadEvent(item))]);
         using var turns = new SemaphoreSlim(CommitsAtOnce);
         await Task.WhenAll(keys.Select(async key =>
         {
@@ -190,6 +191,23 @@ public sealed partial class DynamoStateStore
         }
         return ScanAsync(request, cancellation);
     }
+
+    private const string OwnFeedback = "begins_with(pk, :own) AND #user = :user", ShardsFeedback = "begins_with(pk, :shards) AND naming = :user",
+        Events = "(begins_with(pk, :events0) OR begins_with(pk, :events1)) AND begins_with(sk, :event) AND #user = :user";
+
+    /// <summary>With what all looks for a user among others' items take.</summary>
+    private ScanRequest ScanForNamed(UserKey user) => new()
+    {
+        TableName = _table,
+        ConsistentRead = true,
+        ExpressionAttributeNames = new() { ["#user"] = "user" },
+        ExpressionAttributeValues = new()
+        {
+            [":user"] = new() { S = user.User }, [":event"] = new() { S = DynamoItem.EventPrefix },
+            [":events0"] = new() { S = DynamoItem.PrefixOf(user.Tenant, UserKey.EventApps(user.App)[0], "events") }, [":events1"] = new() { S = DynamoItem.PrefixOf(user.Tenant, UserKey.EventApps(user.App)[1], "events") },
+        },
+        ReturnConsumedCapacity = ReturnConsumedCapacity.TOTAL,
+    };
 
     private ScanRequest ScanFor(string prefix, string sk) => new()
     {

@@ -11,6 +11,9 @@ namespace Skiff.Feedback;
 /// <summary>What learning has to do though nobody asks: events that nobody rewarded, decisions on which nobody said anything, days that belong into the log. A process that lives does it by itself, a function when it is woken.</summary>
 public sealed class DueWork(AppHost apps, IStateStore state, IFeedbackQueue queue, FeedbackLog feedbackLog, TimeProvider time, ILogger<DueWork> log)
 {
+    /// <summary>Apps: where there are many, what takes time is the store's answers.</summary>
+    private const int AtOnce = 8;
+
     /// <summary>Whether anything of an app ever is due, other than its log.</summary>
     public static bool Waits(App app) => app.Document.Rank is not null || app.Document.Feedback?.Implicit is not null;
 
@@ -46,14 +49,12 @@ public sealed class DueWork(AppHost apps, IStateStore state, IFeedbackQueue queu
     {
         foreach (var tenant in tenants)
         {
-            foreach (var name in await TryAsync(tenant, "", async () => await apps.NamesAsync(tenant, cancellation)) ?? [])
+            var names = await TryAsync(tenant, "", async () => await apps.NamesAsync(tenant, cancellation)) ?? [];
+            await Parallel.ForEachAsync(names, new ParallelOptions { MaxDegreeOfParallelism = AtOnce, CancellationToken = cancellation }, async (name, _) => await TryAsync(tenant, name, async () =>
             {
-                await TryAsync(tenant, name, async () =>
-                {
-                    await act(tenant, name);
-                    return name;
-                });
-            }
+                await act(tenant, name);
+                return name;
+            }));
         }
 
         async Task<T?> TryAsync<T>(string tenant, string name, Func<Task<T>> action)

@@ -71,10 +71,21 @@ public sealed partial class FeedbackLearner(AppHost apps, IStateStore state, Fee
             for (var i = 0; i < models.Count; i++)
             {
                 if (done[i] && models[i] is { } model) RankModels?.Learnt(commits[i].User, model);
+                if (done[i]) await EraseNamedAsync(commits[i], cancellation);
             }
             // A shard with more that is due than a commit holds comes on.
             if (rests.Where((rest, i) => done[i] && rest.Count > 0).Any()) attempt = 0;
             open = [.. sources.Select((source, i) => (source.User, Messages: done[i] ? rests[i] : source.Messages)).Where(source => source.Messages.Count > 0)];
+        }
+    }
+
+    /// <summary>A shard's commit is not conditional on the erasures of those whom its events name: who was erased while it was made is erased again.</summary>
+    private async Task EraseNamedAsync(UserCommit commit, CancellationToken cancellation)
+    {
+        foreach (var user in commit.Accepted.Where(accepted => accepted.Message is { Rank: not null, User.Length: > 0 }).GroupBy(accepted => accepted.Message.User))
+        {
+            var key = new UserKey(commit.User.Tenant, user.First().Message.App, user.Key);
+            if ((await state.ReadUserAsync(key, cancellation)).Erasure is { } erasure && user.Any(accepted => accepted.Message.At <= erasure.At)) await state.EraseAsync(key, erasure.At, cancellation);
         }
     }
 

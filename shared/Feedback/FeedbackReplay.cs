@@ -41,11 +41,12 @@ public sealed class FeedbackReplay(App app, IStateStore state, FeedbackLog log, 
     private readonly Head _head = app.Head ?? throw new ArgumentException($"app '{app.Name}' has no head: there is nothing to replay");
     private int _missing;
 
-    /// <param name="theta">The version to move to; null to verify alone.</param>
+    /// <param name="theta">The version to move to; null for the one that each head is on.</param>
+    /// <param name="rebuild">Put what the feedback gives under the app's settings in the place of heads, though they are something else; false to verify first, and without a version only that.</param>
     /// <param name="skipMissing">Leave out feedback without an input where it needs one, rather than refuse.</param>
     /// <param name="progress">Users done and users in all.</param>
     /// <exception cref="FormatException">It can't be done; the message says why, and nothing was changed.</exception>
-    public async Task<ReplayReport> RunAsync(int? theta, bool skipMissing, Action<int, int> progress, CancellationToken cancellation)
+    public async Task<ReplayReport> RunAsync(int? theta, bool skipMissing, bool rebuild, Action<int, int> progress, CancellationToken cancellation)
     {
         if (theta is { } version) await CheckAsync(version, cancellation);
         // Tags, feedback, heads, in this order: where a head's tag is the same at the end, the feedback between is the one that it has.
@@ -63,7 +64,7 @@ public sealed class FeedbackReplay(App app, IStateStore state, FeedbackLog log, 
             var (read, entries) = (await state.ReadUserAsync(KeyOf(user.Key), token), user.Value);
             if (read.Head?.Weights.Tag != tags.GetValueOrDefault(user.Key)) (read, entries) = await SteadyAsync(user.Key, history.Entries, token);
             differences.Add(await DifferenceAsync(read, entries, token));
-            if (theta is { } to) rebuilt.Add(await RebuildAsync(user.Key, read, entries, to, token));
+            if (theta is not null || rebuild) rebuilt.Add(await RebuildAsync(user.Key, read, entries, theta, token));
             progress(Interlocked.Increment(ref done), users.Count);
         });
 
@@ -72,14 +73,18 @@ public sealed class FeedbackReplay(App app, IStateStore state, FeedbackLog log, 
             Users = users.Count, Feedback = users.Sum(user => user.Value.Count), Erased = history.Closed,
             Reproduced = differences.Count(difference => difference <= Tolerance), Worst = differences.DefaultIfEmpty().Max(), Missing = _missing, Swapped = 0,
         };
-        if (theta is null) return report;
-        if (report.Reproduced < report.Users) throw new FormatException($"{report.Users - report.Reproduced} of {report.Users} heads are not what their feedback gives (relative difference up to {report.Worst:0.0e0}): nothing was changed");
+        if (theta is null && !rebuild) return report;
+        if (report.Reproduced < report.Users && !rebuild)
+        {
+            throw new FormatException($"{report.Users - report.Reproduced} of {report.Users} heads are not what their feedback gives (relative difference up to {report.Worst:0.0e0}): nothing was changed. "
+                + "Where the head's settings have changed since they were learnt, that is as it should be, and --rebuild goes on");
+        }
         if (_missing > 0 && !skipMissing)
         {
-            throw new FormatException($"{_missing} of {report.Feedback} feedbacks have no input that version {theta} could be run on, so they can't be replayed: nothing was changed. "
+            throw new FormatException($"{_missing} of {report.Feedback} feedbacks have no input that {(theta is null ? "their head's version" : $"version {theta}")} could be run on, so they can't be replayed: nothing was changed. "
                 + "'\"keep_inputs\": true' in the app keeps the inputs of feedback that brings them along; --skip-missing goes on without those");
         }
-        return report with { Swapped = await SwapAsync([.. rebuilt], history.Entries, theta.Value, cancellation) };
+        return report with { Swapped = await SwapAsync([.. rebuilt], history.Entries, theta, cancellation) };
     }
 
     private async Task CheckAsync(int version, CancellationToken cancellation)
@@ -138,9 +143,10 @@ public sealed class FeedbackReplay(App app, IStateStore state, FeedbackLog log, 
         return replayed is null ? double.PositiveInfinity : Math.Max(Relative(live.Weights.Weights, replayed.Weights.Weights), Relative(live.Covariance, replayed.Covariance));
     }
 
-    private async Task<Rebuilt> RebuildAsync(string user, UserRead read, List<KeptFeedback> entries, int theta, CancellationToken cancellation)
+    private async Task<Rebuilt> RebuildAsync(string user, UserRead read, List<KeptFeedback> entries, int? theta, CancellationToken cancellation)
     {
-        var messages = await OnAsync(entries, theta, cancellation);
+        var version = theta ?? read.Head?.Weights.FeaturesVersion ?? entries.FirstOrDefault(kept => !IsLeftOut(kept))?.Accepted.Message.FeaturesVersion ?? 1;
+        var messages = await OnAsync(entries, version, cancellation);
         Interlocked.Add(ref _missing, entries.Count(kept => !IsLeftOut(kept)) - messages.Count);
         var head = FeedbackLearner.Rebuild(_head, messages);
         // The policy's state goes by members, not by features: it stays.
@@ -178,7 +184,7 @@ public sealed class FeedbackReplay(App app, IStateStore state, FeedbackLog log, 
         return message with { FeaturesVersion = version, Features = System.Runtime.InteropServices.MemoryMarshal.AsBytes<float>(features).ToArray() };
     }
 
-    private async Task<int> SwapAsync(List<Rebuilt> open, IReadOnlyList<KeptFeedback> logged, int theta, CancellationToken cancellation)
+    private async Task<int> SwapAsync(List<Rebuilt> open, IReadOnlyList<KeptFeedback> logged, int? theta, CancellationToken cancellation)
     {
         var swapped = 0;
         for (var attempt = 1; attempt <= MostAttempts; attempt++)

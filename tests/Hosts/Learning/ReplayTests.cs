@@ -68,6 +68,30 @@ public sealed class ReplayTests : IDisposable
     }
 
     [Fact]
+    public async Task ChangedSettings_AreRefusedAndTakenWhereThatIsWanted()
+    {
+        await using (var server = await StartAsync())
+        {
+            var app = new EchoApp(server.Client);
+            foreach (var user in (string[])["ann", "ben"]) await app.FeedbackAsync($$"""{"user":"{{user}}","input":{{EchoApp.Input}},"label":"yes"}""");
+            Assert.Equal(EchoApp.ScoreAfter(1), await app.ScoreAsync("ann"), Precision);
+            await server.PushAppAsync(Document.Replace("\"prior_strength\":1", "\"prior_strength\":3"));
+        }
+
+        Assert.Contains("0 of 2 heads reproduced", (await ReplayAsync()).Output);
+        var refused = await ReplayAsync("--theta", "1");
+        Assert.NotEqual(0, refused.ExitCode);
+        Assert.Contains("nothing was changed", refused.Error);
+        var rebuilt = await ReplayAsync("--rebuild");
+        Assert.Equal((0, true), (rebuilt.ExitCode, rebuilt.Output.Contains("2 heads are what their feedback gives now", StringComparison.Ordinal)));
+        Assert.Contains("2 of 2 heads reproduced", (await ReplayAsync()).Output);
+
+        // |φ|² = 2 beside a prior of 3.
+        await using var again = await SkiffServer.StartAsync(_folder.Path);
+        Assert.Equal(2 / 5.0, await new EchoApp(again.Client).ScoreAsync("ann"), Precision);
+    }
+
+    [Fact]
     public async Task DamagedLog_IsSaid()
     {
         await using (var server = await StartAsync()) await new EchoApp(server.Client).FeedbackAsync($$"""{"user":"ann","input":{{EchoApp.Input}},"label":"yes"}""");
