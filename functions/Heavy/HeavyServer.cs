@@ -5,6 +5,7 @@ using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.AspNetCore.Http.Features;
 using Skiff.Aws;
+using Skiff.Embedded;
 using Skiff.Routing;
 using Skiff.Serving;
 using Skiff.Store;
@@ -19,14 +20,22 @@ public sealed class HeavyServer : IAsyncDisposable
     private readonly WebApplication _web;
     private readonly TierHost _host;
     private readonly IObjectStore _objects;
+    private readonly IReplicaRegistry? _registry;
     private readonly HeavySettings _settings;
     private readonly CancellationTokenSource _stopping = new();
     private readonly Task _watching;
+    private readonly Registrar? _registrar;
 
-    private HeavyServer(WebApplication web, TierHost host, IObjectStore objects, HeavySettings settings)
+    private HeavyServer(WebApplication web, TierHost host, IObjectStore objects, IReplicaRegistry? registry, HeavySettings settings)
     {
-        (_web, _host, _objects, _settings) = (web, host, objects, settings);
-        _watching = Task.WhenAll(Task.Run(() => host.WatchAsync(_stopping.Token)), Task.Run(() => host.PreloadAsync(settings.Preload)), Task.Run(LogLoadAsync));
+        (_web, _host, _objects, _registry, _settings) = (web, host, objects, registry, settings);
+        if (registry is not null)
+        {
+            var address = settings.Address ?? OwnAddress.Of(Addresses);
+            _registrar = new Registrar(registry, address, host.Describe, TimeProvider.System, web.Services.GetRequiredService<ILogger<Registrar>>());
+        }
+        _watching = Task.WhenAll(
+            Task.Run(() => host.WatchAsync(_stopping.Token)), Task.Run(() => host.PreloadAsync(settings.Preload)), Task.Run(LogLoadAsync), Task.Run(() => _registrar?.RunAsync(_stopping.Token) ?? Task.CompletedTask));
     }
 
     /// <summary>Where it listens, ports filled in.</summary>
@@ -44,6 +53,12 @@ public sealed class HeavyServer : IAsyncDisposable
         var web = builder.Build();
         var objects = AwsStores.Objects(settings.ModelStore, settings.Cache, settings.CacheBytes);
         var models = AwsStores.ModelOptions(settings.ModelStore, settings.ModelMemoryBytes);
+        IReplicaRegistry? registry = settings.State switch
+        {
+            null => null,
+            { Scheme: "sqlite" } state => new SqliteStateStore(state.Place),
+            var state => (IReplicaRegistry)AwsStores.State(state, TimeProvider.System),
+        };
         var host = new TierHost(new TierParts
         {
             Objects = objects,
@@ -54,7 +69,7 @@ public sealed class HeavyServer : IAsyncDisposable
         });
         host.Map(web);
         await web.StartAsync(cancellation);
-        return new HeavyServer(web, host, objects, settings);
+        return new HeavyServer(web, host, objects, registry, settings);
     }
 
     /// <summary>Serves until told to stop (SIGTERM, Ctrl-C). Then it says that it leaves, answers what still comes for a while, and then what has begun.</summary>
@@ -65,6 +80,7 @@ public sealed class HeavyServer : IAsyncDisposable
         using var interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Tell);
         await told.Task.WaitAsync(cancellation);
         _host.Leave();
+        if (_registrar is not null) await _registrar.LeaveAsync();
         Console.WriteLine($"leaving: saying so for {_settings.Notice.TotalSeconds} s, then answering what has begun");
         // Told once more, it doesn't wait.
         told = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -84,6 +100,7 @@ public sealed class HeavyServer : IAsyncDisposable
         await _stopping.CancelAsync();
         await _watching;
         _host.Models.UnloadAll();
+        (_registry as IDisposable)?.Dispose();
         (_objects as IDisposable)?.Dispose();
         _stopping.Dispose();
     }

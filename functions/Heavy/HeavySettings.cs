@@ -15,6 +15,12 @@ public sealed record HeavySettings
 {
     public required StoreAddress ModelStore { get; init; }
 
+    /// <summary>Where it registers for callers with <c>SKIFF_HEAVY=state</c>; null for nowhere.</summary>
+    public StoreAddress? State { get; init; }
+
+    /// <summary>Where callers reach it; null: where it listens.</summary>
+    public Uri? Address { get; init; }
+
     /// <summary>Folder and size of the copies of models from a bucket.</summary>
     public required string Cache { get; init; }
 
@@ -51,10 +57,12 @@ public sealed record HeavySettings
     /// <exception cref="SettingException">A variable is unknown or has a value that it doesn't take.</exception>
     public static HeavySettings Read(string? urls, IDictionary environment)
     {
-        var reader = new SettingsReader(environment, AwsStores.CacheSetting, "SKIFF_PRELOAD", "SKIFF_LEAVE_SECONDS", "SKIFF_LOAD_METRIC");
+        var reader = new SettingsReader(environment, AwsStores.CacheSetting, "SKIFF_PRELOAD", "SKIFF_LEAVE_SECONDS", "SKIFF_LOAD_METRIC", "SKIFF_ADDRESS");
         var settings = new HeavySettings
         {
             ModelStore = AwsStores.ObjectsAddress(reader),
+            State = reader.Value("SKIFF_STATE") is null ? null : reader.Address("SKIFF_STATE", null, "sqlite:///PATH", AwsStores.StateForm),
+            Address = ReadAddress(reader.Value("SKIFF_ADDRESS")),
             Cache = Path.Combine(Path.GetTempPath(), "skiff-models"),
             CacheBytes = reader.Number(AwsStores.CacheSetting, 4096, 0, 1 << 20) << 20,
             Keys = reader.Keys,
@@ -71,12 +79,16 @@ public sealed record HeavySettings
     }
 
     public string Describe() =>
-        $"models from {ModelStore} on {Provider.ToString().ToLowerInvariant()}, up to {ModelMemoryBytes >> 20} MiB and {BatchRows} rows a run; {(Secrets is not null ? "callers sign" : Keys.IsEmpty ? "whoever reaches it is trusted" : "callers show keys")}";
+        (State is null ? "" : $"registers in {State}; ") + $"models from {ModelStore} on {Provider.ToString().ToLowerInvariant()}, up to {ModelMemoryBytes >> 20} MiB and {BatchRows} rows a run; {(Secrets is not null ? "callers sign" : Keys.IsEmpty ? "whoever reaches it is trusted" : "callers show keys")}";
 
     public static void RequireRange(Option option, int least, int most) => option.Validators.Add(given =>
     {
         if (given.Tokens is [{ Value: var text }] && !(int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var number) && number >= least && number <= most)) given.AddError($"{option.Name} is '{text}': it takes a number from {least} to {most}");
     });
+
+    private static Uri? ReadAddress(string? value) => value is null ? null
+        : Uri.TryCreate(value, UriKind.Absolute, out var address) && address is { Scheme: "http" or "https", PathAndQuery: "/", Fragment: "", UserInfo: "", Host.Length: > 0 } ? address
+        : throw new SettingException($"SKIFF_ADDRESS is '{value}': it takes where callers reach this replica, http://HOST:PORT");
 
     private static IEnumerable<(string Tenant, string Model)> Split(string? names)
     {

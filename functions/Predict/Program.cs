@@ -18,14 +18,15 @@ async Task<WebApplication> BuildAsync()
     // Whoever can reach a function is not this machine: there are no callers without a key, and every instance must open what another has sealed.
     if (settings.Keys.IsEmpty) throw new SettingException($"SKIFF_API_KEYS is missing: it takes {ApiKeys.Form}");
     var secrets = settings.Secrets ?? throw new SettingException("SKIFF_SECRET is missing: it takes at least 16 characters, the same for every instance");
+    var state = AwsStores.State(settings, TimeProvider.System);
     var engine = new Engine(new EngineParts
     {
         Objects = AwsStores.Objects(settings),
-        State = AwsStores.State(settings, TimeProvider.System),
+        State = state,
         Queue = AwsStores.Queue(settings),
         Keys = settings.Keys,
         Secrets = secrets,
-        Heavy = SettingsReader.Heavy(settings.Value(HeavyTier.Setting), secrets),
+        Heavy = SettingsReader.Heavy(settings.Value(HeavyTier.Setting), secrets, state),
         Models = AwsStores.ModelOptions(settings),
         PredictionCacheBytes = settings.PredictionCacheBytes,
         HeadCacheBytes = settings.HeadCacheBytes,

@@ -56,7 +56,7 @@ public sealed class Server : IAsyncDisposable
             stores = await Stores.OpenAsync(settings);
             var web = Build(settings);
             var secrets = settings.Secrets ?? [KeptSecret(settings.Data)];
-            heavy = settings.OpenHeavy(secrets);
+            heavy = settings.OpenHeavy(secrets, stores.State);
             var engine = new Engine(new EngineParts
             {
                 Objects = stores.Objects,

@@ -1,6 +1,7 @@
 using System.Collections;
 using Microsoft.AspNetCore.Http;
 using Skiff.Aws;
+using Skiff.Personalization;
 using Skiff.Routing;
 using Skiff.Serving;
 
@@ -67,8 +68,9 @@ public sealed record Settings
     }
 
     /// <param name="secrets">What calls of the tier are signed with.</param>
+    /// <param name="state">Where replicas may have registered.</param>
     /// <exception cref="SettingException">It names no replicas.</exception>
-    public HeavyTier? OpenHeavy(IReadOnlyList<string> secrets) => SettingsReader.Heavy(Heavy, secrets);
+    public HeavyTier? OpenHeavy(IReadOnlyList<string> secrets, IStateStore state) => SettingsReader.Heavy(Heavy, secrets, state);
 
     private Settings CheckUrls()
     {

@@ -6,6 +6,7 @@ using Amazon.DynamoDBv2.Model;
 using Skiff.Feedback;
 using Skiff.Personalization;
 using Skiff.Ranking;
+using Skiff.Routing;
 
 namespace Skiff.Aws;
 
@@ -21,8 +22,9 @@ namespace Skiff.Aws;
 /// 7:default6:digits8:feedback32:&lt;hash&gt;    feedback     user, version, place, learnt, note, body, committed, expires; of a shard also naming: whom it is about
 /// 7:default11:digits/rank6:events1:0      event:&lt;hash&gt;  id, due, version, body, user where it names one
 /// 7:default11:digits/rank6:events1:0      due:&lt;when&gt;:&lt;hash&gt;
+/// 0:8:replicas                            http://10.0.1.2:8090/  until, load, queue, warm, software, expires
 /// </code>
-/// Feedback lies by the hash of its id, whosever it is: its place being free is what makes it count once for an app, and hashes spread over partitions.
+/// No tenant's name is empty, so nobody's user is a replica. Feedback lies by the hash of its id, whosever it is: its place being free is what makes it count once for an app, and hashes spread over partitions.
 /// <c>version</c> and <c>place</c> are the head that a commit made and the order within the commit.
 /// </summary>
 internal static class DynamoItem
@@ -32,6 +34,9 @@ internal static class DynamoItem
     public const string EventPrefix = "event:";
 
     public const string Weights = "weights", Covariance = "covariance", Feedback = "feedback", Policy = "policy", Memory = "memory", Erased = "erased", LogKey = "logkey", Replayed = "replayed";
+
+    /// <summary>The key of all replicas.</summary>
+    public static string Replicas { get; } = Join("", "replicas");
 
     /// <summary>The table's TTL attribute, in Unix seconds. The service deletes up to days later, which only means that a duplicate is noticed for longer.</summary>
     public const string Expires = "expires";
@@ -140,6 +145,22 @@ internal static class DynamoItem
 
     public static Erasure ReadErasure(Dictionary<string, AttributeValue> item) => new(
         DateTimeOffset.FromUnixTimeMilliseconds(long.Parse(item["at"].N, CultureInfo.InvariantCulture)), long.Parse(item["version"].N, CultureInfo.InvariantCulture));
+
+    public static Dictionary<string, AttributeValue> KeyOfReplica(Uri address) => Of(Replicas, address.AbsoluteUri);
+
+    public static Dictionary<string, AttributeValue> OfReplica(Registration replica) => new(KeyOfReplica(replica.Address))
+    {
+        ["until"] = Number(replica.Until.ToUnixTimeMilliseconds()),
+        ["load"] = new() { N = replica.Load.ToString("0.###", CultureInfo.InvariantCulture) },
+        ["queue"] = Number(replica.Queue),
+        ["warm"] = new() { S = replica.Warm },
+        ["software"] = new() { S = replica.Version },
+        [Expires] = Number(replica.Until.ToUnixTimeSeconds() + 1),
+    };
+
+    public static Registration ReadReplica(Dictionary<string, AttributeValue> item) => new(
+        new Uri(item["sk"].S), DateTimeOffset.FromUnixTimeMilliseconds(long.Parse(item["until"].N, CultureInfo.InvariantCulture)),
+        double.Parse(item["load"].N, CultureInfo.InvariantCulture), int.Parse(item["queue"].N, CultureInfo.InvariantCulture), item["warm"].S, item["software"].S);
 
     public static HeadWeights ReadWeights(Dictionary<string, AttributeValue> item) => new()
     {

@@ -222,7 +222,7 @@ public sealed partial class SqliteStateStore : IStateStore, IDisposable
 
         public Connection(string path, string synchronous)
         {
-            Sqlite = Database.Open(path, synchronous, Schema + EventSchema, CheckpointPages);
+            Sqlite = Database.Open(path, synchronous, Schema + EventSchema + ReplicaSchema, CheckpointPages);
             Database.AddColumn(Sqlite, "covariances", "memory BLOB");
             Database.AddColumn(Sqlite, "events", "who TEXT");
             Database.AddColumn(Sqlite, "feedback", "committed INTEGER NOT NULL DEFAULT 0");

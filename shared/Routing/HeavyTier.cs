@@ -58,9 +58,10 @@ public sealed class HeavyTier : IDisposable
     /// <summary>Reads <c>SKIFF_HEAVY</c>.</summary>
     /// <param name="value">Null where there is no tier.</param>
     /// <param name="secrets">What calls are signed with.</param>
+    /// <param name="registry">Where replicas register; null where this host has no such store.</param>
     /// <exception cref="FormatException">It names no replicas; the message says what it takes.</exception>
-    public static HeavyTier? Open(string? value, IReadOnlyList<string> secrets, TimeProvider time) =>
-        value is null ? null : new HeavyTier(ReplicaSources.Parse(value), ReplicaClient.Handler(Connects), new CallerSignature(secrets, time), new RouterOptions(), time);
+    public static HeavyTier? Open(string? value, IReadOnlyList<string> secrets, IReplicaRegistry? registry, TimeProvider time) =>
+        value is null ? null : new HeavyTier(ReplicaSources.Parse(value, registry is null ? null : () => new RegisteredReplicas(registry, time)), ReplicaClient.Handler(Connects), new CallerSignature(secrets, time), new RouterOptions(), time);
 
     /// <summary>Runs a model on rows.</summary>
     /// <param name="input">Shape [N, …].</param>

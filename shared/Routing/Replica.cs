@@ -76,5 +76,7 @@ public sealed class Replica
         Volatile.Write(ref _report, report);
     }
 
+    internal bool IsSilent(long now, long age) => Report is null || now - Volatile.Read(ref _reported) >= age;
+
     internal bool IsSaturated(long now, long age) => Report is { IsSaturated: true } && now - Volatile.Read(ref _reported) < age;
 }

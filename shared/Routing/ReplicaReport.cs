@@ -64,9 +64,11 @@ public sealed record ReplicaReport
     {
         headers[LoadHeader] = load.ToString("0.###", CultureInfo.InvariantCulture);
         headers[QueueHeader] = queue.ToString(CultureInfo.InvariantCulture);
-        headers[WarmHeader] = string.Join(", ", models.Take(MostWarm).Select(item => $"{item.Tenant}/{item.Model}"));
+        headers[WarmHeader] = Write(models.Take(MostWarm));
         headers[VersionHeader] = Product.Version;
     }
+
+    internal static string Write(IEnumerable<(string Tenant, string Model)> models) => string.Join(", ", models.Select(item => $"{item.Tenant}/{item.Model}"));
 
     private static string? One(HttpResponseHeaders headers, string name) => headers.NonValidated.TryGetValues(name, out var values) ? values.ToString() : null;
 

@@ -3,14 +3,17 @@ using System.Net.Sockets;
 
 namespace Skiff.Routing;
 
+/// <param name="Report">What is known of it where it was found; null for nothing.</param>
+public readonly record struct FoundReplica(Uri Address, ReplicaReport? Report = null);
+
 /// <summary>Where replicas are found.</summary>
 public interface IReplicaSource
 {
     /// <summary>How often it is worth a look; null where nothing changes.</summary>
     TimeSpan? Interval { get; }
 
-    /// <returns>Addresses; may be none.</returns>
-    Task<IReadOnlyList<Uri>> FindAsync(CancellationToken cancellation);
+    /// <returns>May be none.</returns>
+    Task<IReadOnlyList<FoundReplica>> FindAsync(CancellationToken cancellation);
 }
 
 /// <summary>A fixed list.</summary>
@@ -18,7 +21,7 @@ public sealed class StaticReplicas(IReadOnlyList<Uri> addresses) : IReplicaSourc
 {
     public TimeSpan? Interval => null;
 
-    public Task<IReadOnlyList<Uri>> FindAsync(CancellationToken cancellation) => Task.FromResult(addresses);
+    public Task<IReadOnlyList<FoundReplica>> FindAsync(CancellationToken cancellation) => Task.FromResult<IReadOnlyList<FoundReplica>>([.. addresses.Select(address => new FoundReplica(address))]);
 }
 
 /// <summary>Whatever a name resolves to, as service discovery keeps it.</summary>
@@ -27,10 +30,10 @@ public sealed class DnsReplicas(string name, int port, Func<string, Cancellation
 {
     public TimeSpan? Interval => TimeSpan.FromSeconds(5);
 
-    public async Task<IReadOnlyList<Uri>> FindAsync(CancellationToken cancellation)
+    public async Task<IReadOnlyList<FoundReplica>> FindAsync(CancellationToken cancellation)
     {
         var addresses = await (resolve ?? Dns.GetHostAddressesAsync)(name, cancellation);
-        return [.. addresses.Select(address => new Uri(address.AddressFamily == AddressFamily.InterNetworkV6 ? $"http://[{address}]:{port}" : $"http://{address}:{port}"))];
+        return [.. addresses.Select(address => new FoundReplica(new Uri(address.AddressFamily == AddressFamily.InterNetworkV6 ? $"http://[{address}]:{port}" : $"http://{address}:{port}")))];
     }
 }
 
@@ -73,12 +76,17 @@ public sealed class Membership(Router router, IReplicaSource source, TimeProvide
         if (Interlocked.Exchange(ref _looking, 1) != 0) return;
         try
         {
-            var addresses = await source.FindAsync(cancellation);
+            var replicas = await source.FindAsync(cancellation);
+            var addresses = replicas.Select(replica => replica.Address).ToList();
             Error = addresses.Count == 0 ? "found no replica" : null;
             // The table of a large set is not made anew for the same addresses.
             string[] found = [.. addresses.Select(address => address.GetLeftPart(UriPartial.Authority)).Distinct().Order(StringComparer.Ordinal)];
             if (found.Length > 0 && !found.AsSpan().SequenceEqual(_found)) router.Replace(addresses);
             if (found.Length > 0) _found = found;
+            foreach (var (address, report) in replicas)
+            {
+                if (report is not null) router.Hear(address, report);
+            }
         }
         catch (Exception e) when (e is SocketException or IOException or ArgumentException or Store.StoreException || (e is OperationCanceledException && !cancellation.IsCancellationRequested))
         {

@@ -173,6 +173,16 @@ public sealed class Router
 
     internal void Say(Replica replica, ReplicaReport report) => replica.Say(report, _time.GetTimestamp());
 
+    /// <summary>What was found out about a replica elsewhere: it counts where nothing was heard of itself lately.</summary>
+    internal void Hear(Uri address, ReplicaReport report)
+    {
+        var name = address.GetLeftPart(UriPartial.Authority);
+        foreach (var replica in Replicas.Replicas)
+        {
+            if (replica.Name == name && replica.IsSilent(_time.GetTimestamp(), _reportAge)) Say(replica, report);
+        }
+    }
+
     /// <summary>A request is late that takes longer than most do at most replicas: slow ones don't make lateness the rule, unless they are more than half.</summary>
     private void Measure(in Lease lease)
     {

@@ -1,5 +1,6 @@
 using System.Collections;
 using System.Globalization;
+using Skiff.Personalization;
 using Skiff.Routing;
 
 namespace Skiff.Serving;
@@ -112,12 +113,13 @@ public sealed class SettingsReader
 
     /// <summary>The heavy tier that a value of <c>SKIFF_HEAVY</c> names; null for none.</summary>
     /// <param name="secrets">What calls are signed with.</param>
+    /// <param name="state">Where replicas may have registered.</param>
     /// <exception cref="SettingException">It names no replicas.</exception>
-    public static HeavyTier? Heavy(string? value, IReadOnlyList<string> secrets)
+    public static HeavyTier? Heavy(string? value, IReadOnlyList<string> secrets, IStateStore state)
     {
         try
         {
-            return HeavyTier.Open(value, secrets, TimeProvider.System);
+            return HeavyTier.Open(value, secrets, state as IReplicaRegistry, TimeProvider.System);
         }
         catch (FormatException e)
         {

@@ -95,6 +95,14 @@ public sealed class TierHost
         _isReady = true;
     }
 
+    /// <summary>How it is, for others who keep that; null while it takes no requests.</summary>
+    public (double Load, int Queue, IEnumerable<(string Tenant, string Model)> Warm)? Describe()
+    {
+        if (!_isReady || _isLeaving) return null;
+        var (load, queue) = Load();
+        return (load, queue, Warm());
+    }
+
     /// <summary>Says to all who ask that it is leaving; requests are answered all the same.</summary>
     public void Leave() => _isLeaving = true;
 

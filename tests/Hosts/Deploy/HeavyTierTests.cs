@@ -21,7 +21,8 @@ public sealed partial class HeavyTierTests
 
         string[] left =
         [
-            "SKIFF_STATE", "SKIFF_QUEUE", "SKIFF_PREDICTION_CACHE_MB", "SKIFF_HEAD_CACHE_MB", // of hosts with apps
+            "SKIFF_STATE", "SKIFF_ADDRESS", // callers find it by name
+            "SKIFF_QUEUE", "SKIFF_PREDICTION_CACHE_MB", "SKIFF_HEAD_CACHE_MB", // of hosts with apps
             "SKIFF_API_KEYS", // its callers sign
             "SKIFF_MODEL_CACHE_MB", "SKIFF_MAX_BODY_BYTES",
         ];

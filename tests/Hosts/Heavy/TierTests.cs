@@ -140,6 +140,38 @@ public sealed class TierTests : IDisposable
     }
 
     [Fact]
+    public async Task ReplicasThatRegister_AreFoundInTheStateStore_AndOneThatLeavesIsNotAsked()
+    {
+        await (await SkiffServer.StartAsync(_folder["data"], samples: true)).DisposeAsync();
+        (string, string)[] environment = [("SKIFF_MODEL_STORE", $"file://{_folder["data"]}/models"), ("SKIFF_STATE", $"sqlite://{_folder["data"]}/state.db"), ("SKIFF_SECRET", Secret), ("SKIFF_PRELOAD", "fm_big"), ("SKIFF_LEAVE_SECONDS", "30")];
+        var starting = new[] { SkiffProcess.HeavyAsync(environment), SkiffProcess.HeavyAsync(environment) };
+        await using var first = await starting[0];
+        await using var second = await starting[1];
+        await using var server = await ServeAsync("state");
+
+        await Eventually.HoldsAsync("both are members", async () => (await MembersAsync(server)).Order().SequenceEqual(new[] { first.Address.Authority, second.Address.Authority }.Order()));
+        await Eventually.HoldsAsync("the tier answers", async () => (await PredictAsync(server, Images)).All(row => !row.TryGetProperty("degraded", out _)));
+
+        first.Terminate();
+        await Eventually.HoldsAsync("who leaves is no member, though it still answers", async () => (await MembersAsync(server)).SequenceEqual([second.Address.Authority]));
+        Assert.True((await first.Client.GetAsync("/v2/health/live", Cancellation)).IsSuccessStatusCode);
+        Assert.All(await PredictAsync(server, Images), row => Assert.False(row.TryGetProperty("degraded", out _)));
+        first.Terminate(); // told twice, it doesn't wait
+        Assert.Equal(0, (await first.WaitAsync()).ExitCode);
+
+        static async Task<string[]> MembersAsync(SkiffServer server) =>
+            [.. (await server.Client.GetStringAsync("/metrics", Cancellation)).Split('\n').Where(line => line.StartsWith("skiff_replica_out{", StringComparison.Ordinal)).Select(line => line.Split('"')[1])];
+    }
+
+    [Theory]
+    [InlineData("http://127.0.0.1:8090", "http://127.0.0.1:8090/")]
+    [InlineData("http://some.name:8090", "http://some.name:8090/")]
+    [InlineData("http://0.0.0.0:8090", "http://10.1.2.3:8090/")]
+    [InlineData("http://[::]:8090", "http://10.1.2.3:8090/")]
+    public void ReplicaThatListensEverywhere_IsReachedWhereOthersKnowIt(string listens, string reached) =>
+        Assert.Equal(reached, OwnAddress.Of([listens], [IPAddress.Loopback, IPAddress.Parse("169.254.172.2"), IPAddress.IPv6Loopback, IPAddress.Parse("10.1.2.3")]).AbsoluteUri);
+
+    [Fact]
     public async Task CudaThatCannotBeHad_IsSaidExactly_AndNothingIsServed()
     {
         var refused = await SkiffProcess.RunHeavyAsync([("SKIFF_MODEL_STORE", "file:///nowhere")], "--provider", "cuda", "--urls", "http://127.0.0.1:0");
