@@ -32,6 +32,8 @@ internal static class RowComparison
         return true;
     }
 
+    public static bool IsClose(ReadOnlySpan<float> one, ReadOnlySpan<float> other) => one.Length == other.Length && IsClose(one, other, value => value);
+
     private static bool IsClose<T>(ReadOnlySpan<T> one, ReadOnlySpan<T> other, Func<T, double> read)
     {
         for (var i = 0; i < one.Length; i++)

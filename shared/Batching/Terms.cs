@@ -1,4 +1,5 @@
 using Skiff.Cascades;
+using Skiff.Routing;
 
 namespace Skiff.Batching;
 
@@ -6,7 +7,8 @@ namespace Skiff.Batching;
 /// <param name="Deadline">A timestamp after which nothing is begun for it; <see cref="long.MaxValue"/> for none.</param>
 /// <param name="Priority">One of <see cref="Priorities"/>.</param>
 /// <param name="Pressure">Of its app; null where nothing is dimmed.</param>
-public readonly record struct Terms(long Deadline, int Priority = Priorities.Normal, Pressure? Pressure = null)
+/// <param name="Trace">What it is part of, for whoever is asked elsewhere for its sake; null for none.</param>
+public readonly record struct Terms(long Deadline, int Priority = Priorities.Normal, Pressure? Pressure = null, TraceParent? Trace = null)
 {
     /// <summary>As long as it takes.</summary>
     public static Terms Patient => long.MaxValue;

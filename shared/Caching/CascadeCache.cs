@@ -203,7 +203,7 @@ public sealed class CascadeCache(PredictionCache cache, ModelHost models, CacheS
         var isWhole = isMade && answer.CutShort is null && !((ReadOnlySpan<float>)answer.Probabilities).ContainsNotFinite();
         var kept = new KeptAnswer(
             answer,
-            isMade ? scope.RunsTo(answer.Stage) : [.. runs.Take(answer.Stage + 1).Select(run => run with { Rows = 0, Duration = TimeSpan.Zero })],
+            isMade ? scope.RunsTo(answer.Stage) : [.. runs.Take(answer.Stage + 1).Select(run => run with { Rows = 0, Duration = TimeSpan.Zero, OnTier = TimeSpan.Zero })],
             isWhole && flown.Codes is not null ? MemoryMarshal.Cast<byte, float>(row).ToArray() : null);
         var place = flown.Key.In(scope);
         if (flown.Leads) cache.Land(flown.Key, flown.Flight, new Landing(kept, null), isWhole ? place : null);

@@ -31,7 +31,8 @@ public class StageAnswer
 }
 
 /// <summary>A stage as it ran for one request: which version, on how many rows, for how long.</summary>
-public readonly record struct StageRun(int Stage, int Version, int Rows, TimeSpan Duration);
+/// <param name="OnTier">Of a replica's time, for a stage that ran on the heavy tier.</param>
+public readonly record struct StageRun(int Stage, int Version, int Rows, TimeSpan Duration, TimeSpan OnTier = default);
 
 /// <summary>
 /// Runs cheap models first and hands on the rows they are not sure of (IDK cascades, Wang et al. 2017). Rows of one request leave at different stages.
@@ -70,7 +71,7 @@ public sealed class Cascade(IReadOnlyList<Stage> stages, int classes, TimeSpan o
                     {
                         var answer = await tier.RunAsync(tenant, heavy, buffer, inputs.OfApp(open), terms, objective, cancellation);
                         if (answer.Scores.Length != open.Length * classes) throw RequestException.Unavailable($"the heavy tier's version {answer.Version} of model '{heavy.Name}' gives {answer.Scores.Length} scores for {open.Length} rows of {classes} classes");
-                        runs.Add(new StageRun(stage, answer.Version, open.Length, answer.Duration));
+                        runs.Add(new StageRun(stage, answer.Version, open.Length, answer.Duration, answer.Share));
                         open = Decide(stage, answer.Scores, open, answers, terms.Pressure?.Lowers(pressure, stage) ?? 0);
                         continue;
                     }

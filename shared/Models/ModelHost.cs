@@ -33,6 +33,9 @@ public readonly struct ModelLease(ModelVersion version, Batcher batcher) : IDisp
     public Manifest Manifest => version.Manifest;
     public ModelStatistics Statistics => version.Statistics;
 
+    /// <summary>How many runs of this model are made side by side.</summary>
+    public int Workers => batcher.Workers;
+
     /// <inheritdoc cref="Batcher.RunAsync"/>
     public ValueTask<ModelOutputs> RunAsync(TensorBuffer buffer, Tensor[] inputs, Terms terms, TimeSpan? objective, CancellationToken cancellation) =>
         batcher.RunAsync(buffer, inputs, terms, objective, cancellation);

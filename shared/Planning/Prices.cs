@@ -10,8 +10,14 @@ public static class Prices
     public const double ProvisionedGigabyteSecond = 0.0000041667;
     public const double ProvisionedRunGigabyteSecond = 0.0000097222;
 
+    /// <summary>Of a replica of the heavy tier: a g6.xlarge, on demand.</summary>
+    public const double ReplicaHour = 0.8048;
+
     /// <summary>The memory that comes with one virtual CPU, in GB.</summary>
     public const double GigabytesPerCore = 1.769;
+
+    /// <param name="time">Of a replica.</param>
+    public static double Replica(TimeSpan time) => time.TotalHours * ReplicaHour;
 
     /// <param name="runTime">Time on one core.</param>
     public static double Compute(TimeSpan runTime) => runTime.TotalSeconds * GigabytesPerCore * FunctionGigabyteSecond;

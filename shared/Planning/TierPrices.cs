@@ -9,7 +9,7 @@ public sealed record TierPrices
     public double FunctionGigabytes { get; init; } = Prices.GigabytesPerCore;
 
     /// <summary>A heavy replica by the hour, on demand.</summary>
-    public double ReplicaHour { get; init; } = 0.8048;
+    public double ReplicaHour { get; init; } = Prices.ReplicaHour;
 
     /// <summary>The same machine as long as nobody pays more for it.</summary>
     public double SpotHour { get; init; } = 0.30;

@@ -14,7 +14,7 @@ public sealed class Forwarder(ReplicaClient client)
     private static readonly HashSet<string> NotPassed = new(StringComparer.OrdinalIgnoreCase)
     {
         "Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authorization", "TE", "Trailer", "Transfer-Encoding", "Upgrade", "Expect",
-        ReplicaReport.LoadHeader, ReplicaReport.QueueHeader, ReplicaReport.WarmHeader, ReplicaReport.VersionHeader, CallerSignature.Header, ReplicaClient.DeadlineHeader,
+        ReplicaReport.LoadHeader, ReplicaReport.QueueHeader, ReplicaReport.WarmHeader, ReplicaReport.WorkersHeader, ReplicaReport.ShareHeader, ReplicaReport.VersionHeader, CallerSignature.Header, ReplicaClient.DeadlineHeader, TraceParent.Header, TraceParent.StateHeader,
     };
 
     /// <param name="key">What it is routed by (<see cref="RouteKey"/>), from its body; that is empty where it was too long to be held. May take its time, and add to the request's headers.</param>
@@ -31,6 +31,7 @@ public sealed class Forwarder(ReplicaClient client)
             Key = await key(body),
             Model = model,
             Headers = [.. from header in incoming.Headers where !NotPassed.Contains(header.Key) && !IsNamed(incoming.Headers.Connection, header.Key) select KeyValuePair.Create(header.Key, header.Value.ToString())],
+            Trace = TraceParent.Read(incoming.Headers),
             Body = body,
             Stream = rest,
             IsSafe = isSafe,

@@ -6,6 +6,18 @@ namespace Skiff.Routing;
 /// <summary>What a router knows of its replicas, in Prometheus' text format.</summary>
 public static class ForwardingMetrics
 {
+    /// <summary>The tier's replicas, and what was sent there.</summary>
+    public static string Write(HeavyTier tier)
+    {
+        var (requests, callers, rows) = tier.Sent;
+        return Write(tier.Router)
+            + Counter("skiff_tier_requests_total", "Requests that were sent to the heavy tier", requests)
+            + Counter("skiff_tier_callers_total", "Requests of callers whose rows were in these", callers)
+            + Counter("skiff_tier_rows_total", "Rows that were in these", rows);
+
+        static string Counter(string name, string help, long value) => string.Create(CultureInfo.InvariantCulture, $"# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}\n");
+    }
+
     public static string Write(Router router)
     {
         var text = new StringBuilder();

@@ -19,8 +19,11 @@ public sealed record ForwardedRequest
     /// <summary>By <see cref="RouteKey.OfModel"/>; 0 where no model matters.</summary>
     public ulong Model { get; init; }
 
-    /// <summary>Those of the request and of its body, <c>traceparent</c> among them.</summary>
+    /// <summary>Those of the request and of its body.</summary>
     public IEnumerable<KeyValuePair<string, string>> Headers { get; init; } = [];
+
+    /// <summary>What it is part of: each attempt is a span of its own. Null for none.</summary>
+    public TraceParent? Trace { get; init; }
 
     public ReadOnlyMemory<byte> Body { get; init; }
 
@@ -243,6 +246,11 @@ public sealed class ReplicaClient(Router router, HttpMessageInvoker http, Caller
         foreach (var (name, value) in request.Headers)
         {
             if (!message.Headers.TryAddWithoutValidation(name, value)) message.Content?.Headers.TryAddWithoutValidation(name, value);
+        }
+        if (request.Trace is { } trace)
+        {
+            message.Headers.TryAddWithoutValidation(TraceParent.Header, trace.Child());
+            if (trace.State is { } state) message.Headers.TryAddWithoutValidation(TraceParent.StateHeader, state);
         }
         string? deadline = null;
         if (request.TimeLeft is { } left)

@@ -6,7 +6,7 @@ using Skiff.Store;
 namespace Skiff.Routing;
 
 /// <summary>
-/// What a replica says of itself on each response, in headers: <c>Skiff-Load: 0.85</c> (busy workers ÷ workers), <c>Skiff-Queue: 12</c> (rows that wait), <c>Skiff-Warm: acme/fm_big, …</c> (loaded
+/// What a replica says of itself on each response, in headers: <c>Skiff-Load: 0.85</c> (busy workers ÷ workers), <c>Skiff-Queue: 12</c> (rows that wait), <c>Skiff-Workers: 2</c> (runs side by side), <c>Skiff-Warm: acme/fm_big, …</c> (loaded
 /// models, with their tenant) and <c>Skiff-Version: 0.1.0</c>. What is missing or can't be read is unknown; it never fails a request that was answered.
 /// </summary>
 public sealed record ReplicaReport
@@ -14,6 +14,8 @@ public sealed record ReplicaReport
     public const string LoadHeader = "Skiff-Load";
     public const string QueueHeader = "Skiff-Queue";
     public const string WarmHeader = "Skiff-Warm";
+    public const string WorkersHeader = "Skiff-Workers";
+    public const string ShareHeader = "Skiff-Share-Us";
     public const string VersionHeader = "Skiff-Version";
 
     /// <summary>More than this is not read.</summary>
@@ -27,6 +29,9 @@ public sealed record ReplicaReport
     public double? Load { get; init; }
 
     public int? Queue { get; init; }
+
+    /// <summary>Runs of a model that it makes side by side, of the one with most.</summary>
+    public int? Workers { get; init; }
 
     public string? Version { get; init; }
 
@@ -47,26 +52,32 @@ public sealed record ReplicaReport
     public static ReplicaReport? Read(HttpResponseHeaders headers)
     {
         var (load, queue, warm, version) = (One(headers, LoadHeader), One(headers, QueueHeader), One(headers, WarmHeader), One(headers, VersionHeader));
-        return load is null && queue is null && warm is null && version is null ? null : Parse(load, queue, warm, version);
+        return load is null && queue is null && warm is null && version is null ? null : Parse(load, queue, warm, version, One(headers, WorkersHeader));
     }
 
     /// <summary>Each header by itself: one that is nonsense doesn't take the others with it.</summary>
-    public static ReplicaReport Parse(string? load, string? queue, string? warm, string? version) => new()
+    public static ReplicaReport Parse(string? load, string? queue, string? warm, string? version, string? workers = null) => new()
     {
         Load = double.TryParse(load, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var share) && share <= 1e6 ? share : null,
         Queue = int.TryParse(queue, NumberStyles.None, CultureInfo.InvariantCulture, out var rows) ? rows : null,
+        Workers = int.TryParse(workers, NumberStyles.None, CultureInfo.InvariantCulture, out var runs) && runs is >= 1 and <= 1024 ? runs : null,
         Warm = warm is null ? null : ParseWarm(warm),
         Version = version is { Length: > 0 and <= LongestVersion } && version.All(c => c is > ' ' and < '\x7f') ? version : null,
     };
 
     /// <param name="models">Loaded ones.</param>
-    public static void Write(IHeaderDictionary headers, double load, int queue, IEnumerable<(string Tenant, string Model)> models)
+    public static void Write(IHeaderDictionary headers, double load, int queue, int workers, IEnumerable<(string Tenant, string Model)> models)
     {
         headers[LoadHeader] = load.ToString("0.###", CultureInfo.InvariantCulture);
         headers[QueueHeader] = queue.ToString(CultureInfo.InvariantCulture);
+        headers[WorkersHeader] = workers.ToString(CultureInfo.InvariantCulture);
         headers[WarmHeader] = Write(models.Take(MostWarm));
         headers[VersionHeader] = Product.Version;
     }
+
+    /// <summary>How much of the replica's time an answer took; nothing where it doesn't say.</summary>
+    internal static TimeSpan ReadShare(HttpResponseHeaders headers) =>
+        double.TryParse(One(headers, ShareHeader), NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var microseconds) && microseconds <= 3.6e9 ? TimeSpan.FromMicroseconds(microseconds) : TimeSpan.Zero;
 
     internal static string Write(IEnumerable<(string Tenant, string Model)> models) => string.Join(", ", models.Select(item => $"{item.Tenant}/{item.Model}"));
 

@@ -9,6 +9,7 @@ using Skiff.Caching;
 using Skiff.Cascades;
 using Skiff.Models;
 using Skiff.Ranking;
+using Skiff.Routing;
 
 namespace Skiff.Serving;
 
@@ -50,7 +51,7 @@ public sealed class AppEndpoints(Gateway gateway, AppHost apps, Predictor predic
             : await predictor.PredictAsync(
                 new PredictRequest
                 {
-                    App = app, Buffer = exchange.Infer.Buffer, Input = asked.Input, User = asked.User, Context = asked.Context, DeadlineMs = Deadline.Nearest(asked.DeadlineMs, http.Request), Priority = asked.Priority, IsFresh = WantsFresh(http.Request), Arrived = arrived,
+                    App = app, Buffer = exchange.Infer.Buffer, Input = asked.Input, User = asked.User, Context = asked.Context, DeadlineMs = Deadline.Nearest(asked.DeadlineMs, http.Request), Priority = asked.Priority, IsFresh = WantsFresh(http.Request), Trace = TraceParent.Read(http.Request.Headers), Arrived = arrived,
                 },
                 http.RequestAborted);
         await intake.AwaitAsync(app, result.Predictions, caller.Key, http.RequestAborted);

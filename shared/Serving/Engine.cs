@@ -123,7 +123,7 @@ public sealed class Engine
     public bool HasLearnt(UserKey user) => _heads.HasChanged(user);
 
     /// <summary>What <c>/metrics</c> says to a tenant.</summary>
-    public string WriteMetrics(string tenant) => _metrics.Write(tenant) + (_heavy is null ? "" : ForwardingMetrics.Write(_heavy.Router));
+    public string WriteMetrics(string tenant) => _metrics.Write(tenant) + (_heavy is null ? "" : ForwardingMetrics.Write(_heavy));
 
     /// <summary>Every route, and the JSON errors for what has none.</summary>
     public void Map(WebApplication app)

@@ -3,6 +3,7 @@ using System.Text.Json;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
 using Microsoft.Extensions.Logging;
+using Skiff.Routing;
 using Skiff.Store;
 
 namespace Skiff.Serving;
@@ -133,16 +134,19 @@ public sealed class Gateway(ApiKeys keys, ILogger<Gateway> log, bool trustsCalle
                 await AnswerErrorAsync(http, malformed.StatusCode, malformed.Message);
                 return;
             case StoreException:
-                log.LogError("{Method} {Path}: {Error}", http.Request.Method, http.Request.Path, e.Message);
+                log.LogError("{Method} {Path}, request {Id}: {Error}", http.Request.Method, http.Request.Path, IdOf(http), e.Message);
                 http.Response.Headers.RetryAfter = "1";
                 await AnswerErrorAsync(http, 503, "the store can't be reached or written just now; nothing was changed. The server's log says more");
                 return;
             default:
-                log.LogError(e, "{Method} {Path} failed, request {Id}", http.Request.Method, http.Request.Path, http.TraceIdentifier);
-                await AnswerErrorAsync(http, 500, $"internal error; the server's log has it as request {http.TraceIdentifier}");
+                log.LogError(e, "{Method} {Path} failed, request {Id}", http.Request.Method, http.Request.Path, IdOf(http));
+                await AnswerErrorAsync(http, 500, $"internal error; the server's log has it as request {IdOf(http)}");
                 return;
         }
     }
+
+    /// <summary>The trace that the caller says it belongs to, which is the same at everybody it passes; otherwise our own.</summary>
+    private static string IdOf(HttpContext http) => TraceParent.Read(http.Request.Headers)?.TraceId ?? http.TraceIdentifier;
 
     /// <summary>Refuses for having too much to do, at the least cost: no exception, nothing looked up.</summary>
     public static Task AnswerBusyAsync(HttpContext http, string message)

@@ -7,6 +7,7 @@ using Microsoft.AspNetCore.Routing;
 using Skiff.Batching;
 using Skiff.Models;
 using Skiff.Monitoring;
+using Skiff.Routing;
 using Skiff.Store;
 
 namespace Skiff.Serving;
@@ -52,6 +53,8 @@ public sealed class OipEndpoints(Gateway gateway, ModelHost models, bool hasRepo
         using var result = await _inference.InferAsync(caller.Tenant, request, arrived, http.RequestAborted);
         var ran = time.GetTimestamp();
         var jsonLength = Write(exchange, result, arrived);
+        // What is paid by the hour is divided by who used it: a run has its worker's part of the replica.
+        if (http.Features.Get<TrustedCaller>() is not null) http.Response.Headers[ReplicaReport.ShareHeader] = (result.Outputs.RunTime.TotalMicroseconds / result.Lease.Workers).ToString("0.#", CultureInfo.InvariantCulture);
         if (jsonLength is { } length) http.Response.Headers[HeaderLength] = length.ToString(CultureInfo.InvariantCulture);
         await exchange.SendAsync(http.Response, 200, jsonLength is null ? Gateway.Json : "application/octet-stream", http.RequestAborted);
         var done = time.GetTimestamp();

@@ -8,6 +8,7 @@ using Skiff.Feedback;
 using Skiff.Models;
 using Skiff.Personalization;
 using Skiff.Planning;
+using Skiff.Routing;
 using Skiff.Selection;
 using Tensor = Skiff.Models.Tensor;
 
@@ -33,6 +34,9 @@ public sealed record PredictRequest
 
     /// <summary>One of <see cref="Priorities"/>.</summary>
     public int Priority { get; init; } = Priorities.Normal;
+
+    /// <summary>What the request is part of; null for none.</summary>
+    public TraceParent? Trace { get; init; }
 
     /// <summary>Whether the user's head is to be what the store has now, not what is kept of it here.</summary>
     public bool IsFresh { get; init; }
@@ -100,7 +104,7 @@ public sealed class Predictor(ModelHost models, CascadeCache cascades, HeadCache
         var rows = (int)request.Input.Shape[0];
         var terms = TermsOf(request);
         var versions = new Dictionary<string, int>();
-        var (inCascade, inHead) = (TimeSpan.Zero, TimeSpan.Zero);
+        var (inCascade, onTier, inHead) = (TimeSpan.Zero, TimeSpan.Zero, TimeSpan.Zero);
         var stateUsd = 0.0;
 
         CascadeAnswers? answers = null;
@@ -111,6 +115,7 @@ public sealed class Predictor(ModelHost models, CascadeCache cascades, HeadCache
             {
                 versions[app.Document.Cascade[run.Stage].Model] = run.Version;
                 inCascade += run.Duration;
+                onTier += run.OnTier;
             }
         }
 
@@ -148,7 +153,7 @@ public sealed class Predictor(ModelHost models, CascadeCache cascades, HeadCache
 
         var predictions = new Prediction[rows];
         var shared = (Prices.Compute(inHead) + Prices.FunctionRequest + stateUsd) / Math.Max(rows, 1);
-        var computed = Prices.Compute(inCascade) / Math.Max(answers?.Computed ?? together?.Answers.Length ?? 0, 1);
+        var computed = (Prices.Compute(inCascade) + Prices.Replica(onTier)) / Math.Max(answers?.Computed ?? together?.Answers.Length ?? 0, 1);
         for (var row = 0; row < rows; row++)
         {
             var origin = answers?.Origin(row) ?? default;
@@ -176,7 +181,7 @@ public sealed class Predictor(ModelHost models, CascadeCache cascades, HeadCache
         var app = request.App;
         var isWarm = app.IsWarm;
         for (var i = 0; isWarm && i < app.Models.Count; i++) isWarm = models.IsSettled(app.Tenant, app.Models[i]);
-        return new Terms(Deadline.Of(request.Arrived, isWarm ? app.Document.Objective : null, request.DeadlineMs, 0, time), request.Priority, isWarm ? app.Pressure : null);
+        return new Terms(Deadline.Of(request.Arrived, isWarm ? app.Document.Objective : null, request.DeadlineMs, 0, time), request.Priority, isWarm ? app.Pressure : null, request.Trace);
     }
 
     /// <summary>What an ensemble says about the rows of a request: by the weights, or by the one member, of the user's or the context's policy.</summary>

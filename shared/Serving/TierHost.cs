@@ -191,7 +191,7 @@ public sealed class TierHost
     private void Report(IHeaderDictionary headers)
     {
         var (load, queue) = Load();
-        ReplicaReport.Write(headers, load, queue, Warm());
+        ReplicaReport.Write(headers, load, queue, Models.Batchers().Select(loaded => loaded.Batcher.Workers).DefaultIfEmpty(1).Max(), Warm());
     }
 
     /// <summary>Busy workers ÷ workers of whichever model has most to do, and the rows that wait beyond what its next run takes. Who is leaving is full.</summary>

@@ -2,6 +2,7 @@ using System.Net;
 using System.Net.Sockets;
 using System.Text.Json;
 using Skiff.Heavy;
+using Skiff.Planning;
 using Skiff.Routing;
 using Skiff.Support;
 
@@ -161,6 +162,58 @@ public sealed class TierTests : IDisposable
 
         static async Task<string[]> MembersAsync(SkiffServer server) =>
             [.. (await server.Client.GetStringAsync("/metrics", Cancellation)).Split('\n').Where(line => line.StartsWith("skiff_replica_out{", StringComparison.Ordinal)).Select(line => line.Split('"')[1])];
+    }
+
+    [Fact]
+    public async Task TraceAndDeadline_TravelToTheTier()
+    {
+        const string Trace = "4bf92f3577b34da6a3ce929d0e0e4736", Span = "00f067aa0ba902b7";
+        using var replica = new TcpListener(IPAddress.Loopback, 0);
+        replica.Start();
+        await using var server = await ServeAsync($"http://{replica.LocalEndpoint}");
+        var hearing = HearAsync();
+        using var request = new HttpRequestMessage(HttpMethod.Post, "/apps/fashion/predict") { Content = new StringContent($"{{\"inputs\":{JsonSerializer.Serialize(Images)},\"deadline_ms\":2000}}") };
+        request.Headers.Add("traceparent", $"00-{Trace}-{Span}-01");
+        request.Headers.Add("tracestate", "vendor=1");
+        using var answer = await server.Client.SendAsync(request, Cancellation);
+        Assert.Equal(HttpStatusCode.OK, answer.StatusCode);
+
+        var heard = await hearing;
+        Assert.Matches($"(?m)^traceparent: 00-{Trace}-(?!{Span})[0-9a-f]{{16}}-01\r$", heard);
+        Assert.Contains("\ntracestate: vendor=1\r\n", heard, StringComparison.Ordinal);
+        Assert.Matches("(?m)^Skiff-Deadline-Ms: [0-9]{1,4}\r$", heard);
+
+        async Task<string> HearAsync()
+        {
+            // Those who only ask how it is, and come first, are not answered.
+            while (true)
+            {
+                using var caller = await replica.AcceptTcpClientAsync(Cancellation);
+                using var reader = new StreamReader(caller.GetStream(), System.Text.Encoding.Latin1);
+                var lines = new List<string>();
+                while (await reader.ReadLineAsync(Cancellation) is { Length: > 0 } line) lines.Add(line);
+                if (lines is [var first, ..] && first.StartsWith("POST ", StringComparison.Ordinal)) return string.Join("\r\n", lines) + "\r\n";
+            }
+        }
+    }
+
+    [Fact]
+    public async Task AnswerFromTheTier_CostsItsShareOfAReplica()
+    {
+        await using var replica = await ReplicaAsync();
+        await using var server = await ServeAsync(replica.Addresses[0]);
+        await server.PushAppAsync("""{"name":"heavy-only","input":{"name":"image","type":"FP32","shape":[1,28,28]},"labels":["0","1","2","3","4","5","6","7","8","9"],"cascade":[{"model":"fm_big","tier":"heavy"}]}""");
+        var row = (await PredictAsync(server, Images, app: "heavy-only"))[0];
+
+        // By its own word the replica ran so long for these rows; each has its part, beside what a function pays for waiting.
+        var statistics = replica.Host.Models.Statistics().Single(one => one.Manifest.Name == "fm_big").Statistics;
+        Assert.Equal(Images.Length, statistics.Rows);
+        var workers = replica.Host.Models.Batchers().Single().Batcher.Workers;
+        var ran = TimeSpan.FromSeconds((double)statistics.RunTicks / System.Diagnostics.Stopwatch.Frequency);
+        var least = Prices.Replica(ran / workers) / Images.Length + Prices.FunctionRequest / Images.Length;
+        Assert.InRange(row.GetProperty("cost_usd").GetDouble(), 0.99 * least, double.MaxValue);
+        Assert.True(least > Prices.FunctionRequest / Images.Length);
+        Assert.Contains("\nskiff_tier_rows_total 64\n", await server.Client.GetStringAsync("/metrics", Cancellation), StringComparison.Ordinal);
     }
 
     [Theory]

@@ -161,6 +161,7 @@ public sealed class ReplicaClientTests : IDisposable
         (context.Request.Body, context.Request.ContentLength, context.Request.ContentType) = (new MemoryStream(tensor), tensor.Length, "application/octet-stream");
         context.Request.Headers["Inference-Header-Content-Length"] = "17";
         context.Request.Headers["traceparent"] = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        context.Request.Headers["tracestate"] = "vendor=1";
         context.Request.Headers["Connection"] = "close, X-Hop";
         context.Request.Headers["X-Hop"] = "1";
         context.Request.Headers[CallerSignature.Header] = "1;forged";
@@ -172,7 +173,8 @@ public sealed class ReplicaClientTests : IDisposable
         Assert.Equal(tensor, arrived);
         Assert.Equal(tensor, answer.ToArray());
         Assert.Equal("/v2/models/a%20b/infer?x=%2F", seen!.RequestUri!.PathAndQuery);
-        Assert.Equal(("17", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"), (One("Inference-Header-Content-Length"), One("traceparent")));
+        Assert.Equal(("17", "vendor=1"), (One("Inference-Header-Content-Length"), One("tracestate")));
+        Assert.Matches("^00-4bf92f3577b34da6a3ce929d0e0e4736-(?!00f067aa0ba902b7)[0-9a-f]{16}-01$", One("traceparent")); // the same trace, and a span of its own
         Assert.Equal("application/octet-stream", seen.Content!.Headers.ContentType!.ToString());
         Assert.False(seen.Headers.Contains("X-Hop") || seen.Headers.Contains("Connection"));
         var deadline = One(ReplicaClient.DeadlineHeader)!;
