@@ -26,6 +26,9 @@ public sealed class AppHost(ModelStore store, ModelHost models, TimeSpan aliasIn
     /// <summary>A tenant's apps that have been asked for.</summary>
     public IEnumerable<App> Loaded(string tenant) => from app in _apps where app.Key.Tenant == tenant orderby app.Key.Name select app.Value.App;
 
+    /// <summary>An app that has been asked for before; null for others.</summary>
+    public App? Find(string tenant, string name) => _apps.TryGetValue((tenant, name), out var entry) ? entry.App : null;
+
     /// <summary>Looks at every app's alias that is due.</summary>
     public Task RefreshDueAsync() => Task.WhenAll(
         from app in _apps

@@ -82,7 +82,8 @@ internal sealed class ReplicaGroup : IAsyncDisposable
         var path = http.Request.Path.Value!.Split('/');
         var isApp = path[1] == "apps";
         var model = isApp ? 0 : RouteKey.OfModel(caller.Tenant, path[3]);
-        // Predictions and inferences change nothing: asked twice they do no harm.
+        // Predictions and inferences change nothing: asked twice they do no harm. But where silence is feedback, each decision is one that somebody may be silent on.
+        var isSafe = !isApp || engine.Apps.Find(caller.Tenant, path[2])?.Document.Feedback?.Implicit is null;
         await _forwarder.ForwardAsync(http, async body =>
         {
             if (body.IsEmpty) return Anybody();
@@ -93,7 +94,7 @@ internal sealed class ReplicaGroup : IAsyncDisposable
             // Nor that it was: the head that it keeps may be the one before.
             if (engine.HasLearnt(key)) http.Request.Headers.CacheControl = "no-cache";
             return RouteKey.OfUser(caller.Tenant, path[2], user);
-        }, model, isSafe: true, ReplicaClient.TimeLeft(http.Request));
+        }, model, isSafe, ReplicaClient.TimeLeft(http.Request));
     }
 
     /// <summary>This process's, and each replica's with its address.</summary>
