@@ -94,7 +94,7 @@ public sealed partial class ReplicasTests : IAsyncLifetime
 
         SkiffProcess.Signal(children[0], Kill);
         await Task.WhenAll(Enumerable.Range(0, 40).Select(i => PredictAsync($"u{i}")));
-        await Eventually.HoldsAsync("the killed one is back", async () => ChildProcesses.Of(_server.Id).Count == 2 && await OutAsync() == 0);
+        await Eventually.HoldsAsync("the killed one is back", async () => ChildProcesses.Of(_server.Id).Count == 2 && await OutAfterRequestsAsync() == 0, seconds: 60);
 
         SkiffProcess.Signal(children[1], Stop);
         try
@@ -106,7 +106,14 @@ public sealed partial class ReplicasTests : IAsyncLifetime
         {
             SkiffProcess.Signal(children[1], Continue);
         }
-        await Eventually.HoldsAsync("the hung one is back", async () => await OutAsync() == 0);
+        await Eventually.HoldsAsync("the hung one is back", async () => await OutAfterRequestsAsync() == 0, seconds: 60);
+
+        // Copies of requests bring it back.
+        async Task<int> OutAfterRequestsAsync()
+        {
+            for (var i = 0; i < 40; i++) await PredictAsync($"u{i}");
+            return await OutAsync();
+        }
     }
 
     [Fact]
