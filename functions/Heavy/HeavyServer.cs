@@ -64,7 +64,7 @@ public sealed class HeavyServer : IAsyncDisposable
             Objects = objects,
             Keys = settings.Keys,
             Signature = settings.Secrets is { } secrets ? new CallerSignature(secrets, TimeProvider.System) : null,
-            Models = models with { Provider = settings.Provider, WarmRows = settings.WarmRows, Batching = models.Batching with { MostRows = settings.BatchRows, Workers = settings.Instances } },
+            Models = models with { Provider = settings.Provider, Instances = settings.Sessions, WarmRows = settings.WarmRows, Batching = models.Batching with { MostRows = settings.BatchRows, Workers = settings.Workers } },
             Logging = web.Services.GetRequiredService<ILoggerFactory>(),
         });
         host.Map(web);

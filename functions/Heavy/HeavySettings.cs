@@ -46,8 +46,14 @@ public sealed record HeavySettings
     public string Urls { get; init; } = "http://127.0.0.1:8090";
     public ExecutionProvider Provider { get; init; }
 
-    /// <summary>Runs of a model side by side; null for as many as are measured to do most.</summary>
+    /// <summary>Runs of a model side by side; null for as many as are measured to do most, on CUDA for two, of which one copies while the other computes.</summary>
     public int? Instances { get; init; }
+
+    /// <summary>Sessions of the runtime for each model: on CUDA one for each of the runs, with a stream of its own.</summary>
+    public int Sessions => Provider == ExecutionProvider.Cuda ? Instances ?? 2 : 1;
+
+    /// <summary>How many runs are made side by side; null to find out.</summary>
+    public int? Workers => Provider == ExecutionProvider.Cuda ? Sessions : Instances;
 
     public int BatchRows { get; init; } = 64;
 

@@ -8,7 +8,7 @@ using Skiff.Store;
 // A replica of the heavy tier: models in the Open Inference Protocol, for functions and servers that name it in SKIFF_HEAVY.
 var urls = new Option<string?>("--urls") { Description = "Addresses to listen on, joined by semicolons (http://127.0.0.1:8090)" };
 var provider = new Option<ExecutionProvider>("--provider") { Description = "What runs the models: cpu, or cuda, which is never replaced by the other", DefaultValueFactory = _ => ExecutionProvider.Cpu };
-var instances = new Option<int?>("--instances") { Description = "Runs of a model that are under way at once; as many as are measured to do most, if none is said" };
+var instances = new Option<int?>("--instances") { Description = "Runs of a model that are under way at once; as many as are measured to do most, if none is said; on CUDA a session each, 2 if none is said" };
 var rows = new Option<int>("--batch-rows") { Description = "Rows of a run at most; each power of two up to them is run once before a model is used", DefaultValueFactory = _ => 64 };
 HeavySettings.RequireRange(instances, 1, 256);
 HeavySettings.RequireRange(rows, 1, 4096);

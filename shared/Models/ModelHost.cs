@@ -19,6 +19,9 @@ public sealed record ModelHostOptions
 
     public ExecutionProvider Provider { get; init; } = ExecutionProvider.Cpu;
 
+    /// <summary>Sessions of the runtime for each model: more than one only helps where the runs of one wait for each other, which is on a GPU. Each counts in <see cref="MemoryBytes"/>.</summary>
+    public int Instances { get; init; } = 1;
+
     /// <summary>Rows of the runs that warm a model before it is used, besides one of a single row.</summary>
     public IReadOnlyList<int> WarmRows { get; init; } = [];
 
@@ -292,10 +295,10 @@ public sealed class ModelHost(ModelStore store, ModelHostOptions options, TimePr
         {
             var content = await store.ContentAsync(version.Tenant, manifest, CancellationToken.None);
             var inspected = OnnxFile.Inspect(content, options.Limits);
-            MakeRoom(version, EstimateBytes(content.Length));
+            MakeRoom(version, options.Instances * EstimateBytes(content.Length));
             try
             {
-                var session = ModelSession.Load(content, inspected, options.Provider);
+                var session = ModelSession.Load(content, inspected, options.Provider, options.Instances);
                 try
                 {
                     session.Warm([.. options.WarmRows]);

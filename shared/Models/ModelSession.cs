@@ -15,22 +15,24 @@ public sealed partial class ModelFailedException(string message, Exception? inne
 
 /// <summary>
 /// A loaded model: a session of the ONNX Runtime, counted by its users, so that it can be replaced or evicted under load and its native memory is freed
-/// when the last of them has left. Runs may overlap.
+/// when the last of them has left. Runs may overlap. On a GPU it may be several sessions of the runtime, each with weights and a stream of its own: the runs of one session wait for each other there.
 /// </summary>
 public sealed class ModelSession
 {
     /// <summary>Of all inputs together: what a request's body may be at most.</summary>
     private const long MostWarmBytes = 1 << 30;
 
-    private readonly Session _session;
+    private readonly Session[] _sessions;
+    private readonly int[] _running;
     private readonly RunOptions _runOptions = new() { LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL };
     private readonly string[] _inputNames;
     private readonly string[] _outputNames;
     private int _users = 1;
+    private int _turn;
 
-    private ModelSession(Session session, TensorSpec[] inputs, TensorSpec[] outputs)
+    private ModelSession(Session[] sessions, TensorSpec[] inputs, TensorSpec[] outputs)
     {
-        _session = session;
+        (_sessions, _running) = (sessions, new int[sessions.Length]);
         Inputs = inputs;
         Outputs = outputs;
         _inputNames = [.. inputs.Select(input => input.Name)];
@@ -42,9 +44,11 @@ public sealed class ModelSession
     public IReadOnlyList<TensorSpec> Outputs { get; }
 
     /// <summary>Loads a model from its bytes (never from a path) after <see cref="OnnxFile.Inspect"/> let it pass.</summary>
+    /// <param name="instances">Sessions of the runtime, each of which holds all of the model.</param>
     /// <exception cref="ModelFailedException">The runtime refuses it.</exception>
-    public static ModelSession Load(byte[] model, OnnxFile inspected, ExecutionProvider provider = ExecutionProvider.Cpu)
+    public static ModelSession Load(byte[] model, OnnxFile inspected, ExecutionProvider provider = ExecutionProvider.Cpu, int instances = 1)
     {
+        var sessions = new List<Session>(instances);
         try
         {
             using var options = new Microsoft.ML.OnnxRuntime.SessionOptions
@@ -57,10 +61,13 @@ public sealed class ModelSession
                 LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL,
             };
             ExecutionProviders.Append(options, provider);
-            return new ModelSession(new Session(model, options), [.. inspected.Inputs], [.. inspected.Outputs]);
+            for (var i = 0; i < instances; i++) sessions.Add(new Session(model, options));
+            return new ModelSession([.. sessions], [.. inspected.Inputs], [.. inspected.Outputs]);
         }
         catch (OnnxRuntimeException e)
         {
+            // The first may have found memory that the second didn't.
+            foreach (var session in sessions) session.Dispose();
             throw new ModelFailedException(e.Message, e);
         }
     }
@@ -82,7 +89,7 @@ public sealed class ModelSession
     public void Leave()
     {
         if (Interlocked.Decrement(ref _users) != 0) return;
-        _session.Dispose();
+        foreach (var session in _sessions) session.Dispose();
         _runOptions.Dispose();
         NativeMemoryTrim.Run();
     }
@@ -93,12 +100,37 @@ public sealed class ModelSession
     /// <exception cref="ModelFailedException">The runtime failed, for example on shapes that don't fit each other.</exception>
     public ModelOutputs Run(TensorBuffer buffer, ReadOnlySpan<Tensor> inputs)
     {
+        var instance = Enter();
+        try
+        {
+            return Run(_sessions[instance], buffer, inputs);
+        }
+        finally
+        {
+            Interlocked.Decrement(ref _running[instance]);
+        }
+    }
+
+    /// <returns>An instance that nobody uses; where all are used, the next in turn.</returns>
+    private int Enter()
+    {
+        for (var i = 0; i < _running.Length; i++)
+        {
+            if (Interlocked.CompareExchange(ref _running[i], 1, 0) == 0) return i;
+        }
+        var next = (int)((uint)Interlocked.Increment(ref _turn) % (uint)_running.Length);
+        Interlocked.Increment(ref _running[next]);
+        return next;
+    }
+
+    private ModelOutputs Run(Session session, TensorBuffer buffer, ReadOnlySpan<Tensor> inputs)
+    {
         var values = new OrtValue[inputs.Length];
         var memory = buffer.Memory;
         try
         {
             for (var i = 0; i < inputs.Length; i++) values[i] = ToOrtValue(buffer, inputs[i]);
-            return new ModelOutputs(Outputs, _session.Run(_runOptions, _inputNames, values, _outputNames));
+            return new ModelOutputs(Outputs, session.Run(_runOptions, _inputNames, values, _outputNames));
         }
         catch (OnnxRuntimeException e)
         {
@@ -143,7 +175,7 @@ public sealed class ModelSession
             buffer.Span(tensor.Offset, tensor.Length).Clear();
             inputs[i] = tensor;
         }
-        Run(buffer, inputs).Dispose();
+        foreach (var session in _sessions) Run(session, buffer, inputs).Dispose();
     }
 
     private static OrtValue ToOrtValue(TensorBuffer buffer, Tensor tensor)
