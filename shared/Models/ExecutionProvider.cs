@@ -16,6 +16,9 @@ public static class ExecutionProviders
     /// <summary>The library that the runtime loads for CUDA; it stands beside the runtime's own.</summary>
     public const string CudaLibrary = "libonnxruntime_providers_cuda.so";
 
+    private static readonly Lock Registering = new();
+    private static bool s_isRegistered;
+
     // y = x, of one float: enough for the runtime to load CUDA and to find a device.
     private static readonly byte[] Identity =
     [
@@ -45,7 +48,7 @@ public static class ExecutionProviders
             using var outputs = session.Run(run, ["x"], [input], ["y"]);
             return outputs[0].GetTensorDataAsSpan<float>()[0] == 1 ? null : "a first run gave a wrong result";
         }
-        catch (Exception e) when (e is OnnxRuntimeException or DllNotFoundException or EntryPointNotFoundException)
+        catch (Exception e) when (e is OnnxRuntimeException or ModelFailedException or DllNotFoundException or EntryPointNotFoundException)
         {
             return e.Message;
         }
@@ -53,6 +56,19 @@ public static class ExecutionProviders
 
     internal static void Append(Microsoft.ML.OnnxRuntime.SessionOptions options, ExecutionProvider provider)
     {
-        if (provider == ExecutionProvider.Cuda) options.AppendExecutionProvider_CUDA(0);
+        if (provider == ExecutionProvider.Cuda) options.AppendExecutionProvider(OrtEnv.Instance(), [FirstGpu()], new Dictionary<string, string>());
+    }
+
+    /// <summary>The runtime itself is one that knows no CUDA: it takes it from the library as a plug-in, registered once a process.</summary>
+    /// <exception cref="OnnxRuntimeException">The library, or what it needs, can't be loaded.</exception>
+    /// <exception cref="ModelFailedException">It has found no GPU.</exception>
+    private static OrtEpDevice FirstGpu()
+    {
+        lock (Registering)
+        {
+            if (!s_isRegistered) OrtEnv.Instance().RegisterExecutionProviderLibrary("cuda", Path.Combine(AppContext.BaseDirectory, CudaLibrary));
+            s_isRegistered = true;
+        }
+        return OrtEnv.Instance().GetEpDevices().FirstOrDefault(device => device.EpName == "CUDAExecutionProvider") ?? throw new ModelFailedException("CUDA is there, and the runtime finds no NVIDIA GPU on this machine");
     }
 }
