@@ -26,7 +26,7 @@ async Task<WebApplication> BuildAsync()
         Queue = AwsStores.Queue(settings),
         Keys = settings.Keys,
         Secrets = secrets,
-        Heavy = SettingsReader.Heavy(settings.Value(HeavyTier.Setting), secrets, state),
+        Heavy = SettingsReader.Heavy(settings.Value(HeavyTier.Setting), secrets, state, isFunction: true),
         Models = AwsStores.ModelOptions(settings),
         PredictionCacheBytes = settings.PredictionCacheBytes,
         HeadCacheBytes = settings.HeadCacheBytes,

@@ -70,7 +70,7 @@ public sealed record Settings
     /// <param name="secrets">What calls of the tier are signed with.</param>
     /// <param name="state">Where replicas may have registered.</param>
     /// <exception cref="SettingException">It names no replicas.</exception>
-    public HeavyTier? OpenHeavy(IReadOnlyList<string> secrets, IStateStore state) => SettingsReader.Heavy(Heavy, secrets, state);
+    public HeavyTier? OpenHeavy(IReadOnlyList<string> secrets, IStateStore state) => SettingsReader.Heavy(Heavy, secrets, state, isFunction: false);
 
     private Settings CheckUrls()
     {

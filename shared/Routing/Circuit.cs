@@ -2,7 +2,7 @@ namespace Skiff.Routing;
 
 /// <summary>
 /// Whether a replica is asked at all. Closed: it is. Open, after failures in a row or when it is late too often: it isn't, until a pause is over. Then one request at a time is a trial: it closes the circuit or opens it
-/// for twice as long. Where it was opened for being slow, the trials are copies of requests that another answers, so that nobody waits for them, and most must be in time for a while: one may be by luck. A replica that was
+/// for twice as long. Where it was opened for being slow, the trials are copies of requests that another answers, where there can be such (nobody waits for them), and most must be in time for a while: one may be by luck. A replica that was
 /// gone and is back is slow until it has warmed up. Times are <see cref="TimeProvider.GetTimestamp"/>'s, handed in.
 /// </summary>
 internal sealed class Circuit(RouterOptions options)
@@ -40,10 +40,10 @@ internal sealed class Circuit(RouterOptions options)
     /// <summary>Whether a request may go there: all of them while it is closed; after failures the first one after the pause, as its trial.</summary>
     public bool Admits(long now) => !IsOpen || (!IsSlow && IsDue(now));
 
-    /// <summary>Whether a copy of a request may go there.</summary>
-    public bool AwaitsCopy(long now) => IsOpen && IsSlow && IsDue(now);
+    /// <summary>Whether it is slow, and due for a trial.</summary>
+    public bool AwaitsTrial(long now) => IsOpen && IsSlow && IsDue(now);
 
-    /// <summary>Lets a request or a copy through that <see cref="Admits"/> or <see cref="AwaitsCopy"/> would, unless another was faster.</summary>
+    /// <summary>Lets a request or a copy through that <see cref="Admits"/> or <see cref="AwaitsTrial"/> would, unless another was faster.</summary>
     public bool TryEnter(long now) => !IsOpen || (IsDue(now) && Interlocked.CompareExchange(ref _onTrial, 1, 0) == 0);
 
     private bool IsDue(long now) => now >= Volatile.Read(ref _openUntil) && Volatile.Read(ref _onTrial) == 0;
@@ -59,6 +59,13 @@ internal sealed class Circuit(RouterOptions options)
             Volatile.Write(ref _onTrial, 0);
             return false;
         }
+        return Close();
+    }
+
+    /// <returns>Whether it was open.</returns>
+    public bool Close()
+    {
+        Volatile.Write(ref _failures, 0);
         Volatile.Write(ref _lateness, 0);
         Volatile.Write(ref _warming, 0);
         Volatile.Write(ref _pauses, 0);

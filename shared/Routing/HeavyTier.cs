@@ -65,9 +65,10 @@ public sealed class HeavyTier : IDisposable
     /// <param name="value">Null where there is no tier.</param>
     /// <param name="secrets">What calls are signed with.</param>
     /// <param name="registry">Where replicas register; null where this host has no such store.</param>
+    /// <param name="isFunction">Whether this process may be frozen between two requests.</param>
     /// <exception cref="FormatException">It names no replicas; the message says what it takes.</exception>
-    public static HeavyTier? Open(string? value, IReadOnlyList<string> secrets, IReplicaRegistry? registry, TimeProvider time) =>
-        value is null ? null : new HeavyTier(ReplicaSources.Parse(value, registry is null ? null : () => new RegisteredReplicas(registry, time)), ReplicaClient.Handler(Connects), new CallerSignature(secrets, time), new RouterOptions(), time);
+    public static HeavyTier? Open(string? value, IReadOnlyList<string> secrets, IReplicaRegistry? registry, bool isFunction, TimeProvider time) =>
+        value is null ? null : new HeavyTier(ReplicaSources.Parse(value, registry is null ? null : () => new RegisteredReplicas(registry, time)), ReplicaClient.Handler(Connects), new CallerSignature(secrets, time), new RouterOptions { TriesByCopies = !isFunction }, time);
 
     /// <summary>Requests that were sent, the callers whose rows were in them, and the rows.</summary>
     public (long Requests, long Callers, long Rows) Sent => (Volatile.Read(ref _requests), Volatile.Read(ref _callers), Volatile.Read(ref _rows));

@@ -109,7 +109,8 @@ public sealed class ReplicaClient(Router router, HttpMessageInvoker http, Caller
         Attempt? refused = null;
         var maySendAgain = request.IsSafe && request.Stream is null;
         var mayHedge = maySendAgain;
-        var (attempts, last) = (0, (Replica?)null);
+        var byCopies = maySendAgain && router.Options.TriesByCopies;
+        var (attempts, last, tried) = (0, (Replica?)null, (Replica?)null);
         try
         {
             while (true)
@@ -117,9 +118,10 @@ public sealed class ReplicaClient(Router router, HttpMessageInvoker http, Caller
                 ends.Token.ThrowIfCancellationRequested();
                 if (running.Count == 0)
                 {
-                    if (!router.TryTake(request.Key, request.Model, last, out var lease) && (last is null || !router.TryTake(request.Key, request.Model, null, out lease))) break;
+                    if (!byCopies && attempts == 0 && router.TryTakeSlow(request.Model, null, out var lease)) tried = lease.Replica;
+                    else if (!router.TryTake(request.Key, request.Model, last, out lease) && (last is null || !router.TryTake(request.Key, request.Model, null, out lease))) break;
                     last = Start(request, lease, began, running, ends.Token);
-                    if (attempts++ == 0 && maySendAgain && router.TryTakeCopy(request.Model, last, out var copy))
+                    if (attempts++ == 0 && byCopies && router.TryTakeSlow(request.Model, last, out var copy))
                     {
                         if (router.Budget.TrySpend()) _ = CopyAsync(request, copy, began);
                         else copy.End(Outcome.Abandoned);
@@ -143,7 +145,8 @@ public sealed class ReplicaClient(Router router, HttpMessageInvoker http, Caller
                     refused?.Close(refused.Outcome);
                     // The one that was asked first was late, also where it answers first; the one asked besides may have been about to answer.
                     foreach (var loser in running) loser.Close(loser.Number < done.Number ? Outcome.Late : Outcome.Abandoned);
-                    return new ReplicaReply(done.Response!, done.Lease, running.Exists(loser => loser.Number > done.Number) ? Outcome.Late : Outcome.Answered, done.Cancel);
+                    var isLate = running.Exists(loser => loser.Number > done.Number) || (done.Lease.Replica == tried && IsLate(request, done.Lease));
+                    return new ReplicaReply(done.Response!, done.Lease, isLate ? Outcome.Late : Outcome.Answered, done.Cancel);
                 }
                 if (done.Response is not null && refused is null) refused = done;
                 else done.Close(done.Outcome);
@@ -205,7 +208,7 @@ public sealed class ReplicaClient(Router router, HttpMessageInvoker http, Caller
         await RunAsync(request with { Body = request.Body.ToArray() }, attempt, began);
         using (attempt.Response)
         {
-            var isLate = patience.IsCancellationRequested || (router.HedgeDelay(request.Model) is { } late && time.GetElapsedTime(lease.Began) > late);
+            var isLate = patience.IsCancellationRequested || IsLate(request, lease);
             lease.End(isLate && attempt.Outcome is Outcome.Answered or Outcome.Failed ? Outcome.Late : attempt.Outcome);
             try
             {
@@ -216,6 +219,8 @@ public sealed class ReplicaClient(Router router, HttpMessageInvoker http, Caller
             }
         }
     }
+
+    private bool IsLate(ForwardedRequest request, in Lease lease) => router.HedgeDelay(request.Model) is { } late && time.GetElapsedTime(lease.Began) > late;
 
     private async Task RunAsync(ForwardedRequest request, Attempt attempt, long began)
     {

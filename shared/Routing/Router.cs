@@ -87,7 +87,7 @@ public sealed class Router
             }
             if (warms) chosen.EndWarming();
         }
-        if (TryTakeCopy(model, besides, out lease)) return true;
+        if (TryTakeSlow(model, besides, out lease)) return true;
         if (_options.AsksLateOnes && LeastLoaded(set.Replicas, besides, now, slowToo: true) is { } anyhow)
         {
             Begin(set, anyhow);
@@ -98,8 +98,8 @@ public sealed class Router
         return false;
     }
 
-    /// <summary>Finds a slow replica that is due for a trial and gives it a request: a copy of one that another answers, or one that nobody else can.</summary>
-    internal bool TryTakeCopy(ulong model, Replica? besides, out Lease lease)
+    /// <summary>Finds a slow replica that is due for a trial and gives it a request: a copy of one that another answers or, where there can be none, a request itself.</summary>
+    internal bool TryTakeSlow(ulong model, Replica? besides, out Lease lease)
     {
         lease = default;
         if (Volatile.Read(ref _out) == 0) return false;
@@ -107,7 +107,7 @@ public sealed class Router
         var now = _time.GetTimestamp();
         foreach (var replica in set.Replicas)
         {
-            if (replica == besides || !replica.Circuit.AwaitsCopy(now) || !replica.Circuit.TryEnter(now)) continue;
+            if (replica == besides || !replica.Circuit.AwaitsTrial(now) || !replica.Circuit.TryEnter(now)) continue;
             Begin(set, replica);
             lease = new Lease(this, replica, model, now, warms: false);
             return true;
@@ -126,18 +126,21 @@ public sealed class Router
     /// <param name="isDecisive">Of one that isn't well: nobody listens there, or it says that it is leaving. Otherwise it counts as a request's failure.</param>
     public void Probed(Replica replica, bool isWell, bool isDecisive = true)
     {
-        var wasGone = replica.SetGone(!isWell);
-        if (isWell && wasGone) Returned(replica);
+        if (!isWell && isDecisive) replica.SetGone(true);
+        if (isWell && replica.SetGone(false)) Returned(replica);
         else if (isWell && (!replica.IsOut || !replica.Circuit.IsSlow)) Closed(replica.Circuit.Succeeded());
         else if (!isWell && replica.IsOut) replica.Circuit.IsSlow = false; // it isn't late, it's gone
         else if (!isWell) Failed(replica, isDecisive);
     }
 
-    /// <summary>A replica was started again.</summary>
+    /// <summary>A replica was started again. It is cold, which is better than nobody and worse than the others.</summary>
     public void Returned(Replica replica)
     {
         replica.SetGone(false);
-        Opened(replica.Circuit.Return(_time.GetTimestamp()));
+        var others = false;
+        foreach (var other in Replicas.Replicas) others |= other != replica && !other.IsOut;
+        if (others) Opened(replica.Circuit.Return(_time.GetTimestamp()));
+        else Closed(replica.Circuit.Close());
     }
 
     internal void Ended(in Lease lease, Outcome outcome)
@@ -152,8 +155,8 @@ public sealed class Router
                 Measure(lease);
                 break;
             case Outcome.Late:
-                // Where those that are left out are asked anyhow, leaving out more than half of them only upsets who is where.
-                var mayOpen = !_options.AsksLateOnes || (Volatile.Read(ref _out) + 1) * 2 <= Replicas.Count;
+                // More than half are never left out for it: when most are late it's the load, and the rest would have it all.
+                var mayOpen = (Volatile.Read(ref _out) + 1) * 2 <= Replicas.Count;
                 Opened(lease.Replica.Circuit.WasLate(_time.GetTimestamp(), _time.TimestampFrequency, mayOpen));
                 // Otherwise the quantile would be that of the fast ones, and ever more would be late.
                 Measure(lease);
@@ -165,7 +168,7 @@ public sealed class Router
             case Outcome.Failed or Outcome.Unreachable:
                 Failed(lease.Replica, outcome == Outcome.Unreachable);
                 break;
-            case Outcome.Abandoned:
+            case Outcome.Refused or Outcome.Abandoned:
                 lease.Replica.Circuit.Abandoned();
                 break;
         }

@@ -21,6 +21,9 @@ public sealed record RouterOptions
     /// <summary>Whether one that is left out for being late is asked all the same where there is no other.</summary>
     public bool AsksLateOnes { get; init; }
 
+    /// <summary>Whether slow replicas are tried with copies of requests, which may end after the request itself: for hosts that aren't frozen then. The others try them with requests.</summary>
+    public bool TriesByCopies { get; init; } = true;
+
     /// <summary>Failures in a row that open a circuit; one that shows nobody listens opens it at once.</summary>
     public int Failures { get; init; } = 3;
 

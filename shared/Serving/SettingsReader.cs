@@ -115,11 +115,11 @@ public sealed class SettingsReader
     /// <param name="secrets">What calls are signed with.</param>
     /// <param name="state">Where replicas may have registered.</param>
     /// <exception cref="SettingException">It names no replicas.</exception>
-    public static HeavyTier? Heavy(string? value, IReadOnlyList<string> secrets, IStateStore state)
+    public static HeavyTier? Heavy(string? value, IReadOnlyList<string> secrets, IStateStore state, bool isFunction)
     {
         try
         {
-            return HeavyTier.Open(value, secrets, state as IReplicaRegistry, TimeProvider.System);
+            return HeavyTier.Open(value, secrets, state as IReplicaRegistry, isFunction, TimeProvider.System);
         }
         catch (FormatException e)
         {

@@ -107,6 +107,40 @@ public sealed class ReplicaClientTests : IDisposable
     }
 
     [Fact]
+    public async Task ReplicaThatIsBack_IsTriedWithCopiesThatNobodyWaitsFor_OrWithWhatCannotBeCopied()
+    {
+        var (router, client) = Client();
+        var owner = await OwnerAsync(client);
+        var replica = router.Replicas.Replicas.ToArray().Single(replica => replica.Address == owner);
+        var held = new TaskCompletionSource<HttpResponseMessage>(TaskCreationOptions.RunContinuationsAsynchronously);
+        var copies = 0;
+        _replicas.Behave[owner.Authority] = (_, _) =>
+        {
+            copies++;
+            return held.Task;
+        };
+        router.Returned(replica);
+        for (var i = 0; i < 5; i++)
+        {
+            using var reply = await client.SendAsync(Request(), Cancellation);
+            Assert.NotEqual(owner, reply.Replica.Address);
+        }
+        Assert.Equal((1, 1), (copies, replica.InFlight));
+
+        held.SetResult(new HttpResponseMessage());
+        _replicas.Behave.Remove(owner.Authority);
+        await Support.Eventually.HoldsAsync("it is back", async () =>
+        {
+            for (var i = 0; i < 100; i++) (await client.SendAsync(Request(), Cancellation)).Dispose();
+            return !replica.IsOut;
+        });
+
+        router.Returned(replica);
+        using var itself = await client.SendAsync(Request(isSafe: false), Cancellation);
+        Assert.Equal(owner, itself.Replica.Address);
+    }
+
+    [Fact]
     public async Task NobodyAnswersInTime_DeadlineExceeded()
     {
         var (router, client) = Client();

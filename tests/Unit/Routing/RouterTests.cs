@@ -178,16 +178,26 @@ public sealed class RouterTests
         router.Probed(late, isWell: false, isDecisive: false);
         Assert.False(router.TryTake(1, 0, null, out _));
         router.Probed(late, isWell: true);
-        Assert.True(late.IsOut);
-        for (var i = 0; i < 64; i++)
-        {
-            Assert.True(late.IsOut);
-            Assert.True(router.TryTakeCopy(0, null, out var copy));
-            Assert.Equal(late, copy.Replica);
-            Assert.False(router.TryTakeCopy(0, null, out _));
-            copy.End(Outcome.Answered);
-        }
         Assert.False(late.IsOut);
+    }
+
+    [Fact]
+    public void ProbeThatWasMissed_SaysNothing_AndATrialThatIsRefusedIsFreeForTheNext()
+    {
+        var router = Some(2);
+        var replica = router.Replicas.Replicas[0];
+        router.Probed(replica, isWell: false, isDecisive: false);
+        router.Probed(replica, isWell: true);
+        Assert.False(replica.IsOut);
+
+        router.Probed(replica, isWell: false);
+        router.Probed(replica, isWell: true);
+        Assert.True(replica.IsOut);
+        for (var i = 0; i < 3; i++)
+        {
+            Assert.True(router.TryTakeSlow(0, null, out var trial));
+            trial.End(Outcome.Refused);
+        }
     }
 
     [Fact]
@@ -203,14 +213,14 @@ public sealed class RouterTests
         Assert.True(replica.IsOut);
 
         // From here on nobody waits for it; a copy that is in time by chance brings nothing back, and one that is late makes the next pause longer.
-        Assert.False(router.TryTakeCopy(0, null, out _));
+        Assert.False(router.TryTakeSlow(0, null, out _));
         _time.Advance(router.Options.Pause);
         Assert.NotEqual(replica, Chosen(key));
         for (var i = 0; i < 10; i++) Copy(Outcome.Answered);
         Assert.True(replica.IsOut);
         Copy(Outcome.Late);
         _time.Advance(router.Options.Pause);
-        Assert.False(router.TryTakeCopy(0, null, out _));
+        Assert.False(router.TryTakeSlow(0, null, out _));
         _time.Advance(router.Options.Pause);
         // Late no more often than anybody.
         for (var i = 1; i <= 60 && replica.IsOut; i++)
@@ -223,7 +233,7 @@ public sealed class RouterTests
 
         void Copy(Outcome outcome)
         {
-            Assert.True(router.TryTakeCopy(0, null, out var copy));
+            Assert.True(router.TryTakeSlow(0, null, out var copy));
             Assert.Equal(replica, copy.Replica);
             copy.End(outcome);
         }
@@ -260,13 +270,13 @@ public sealed class RouterTests
         for (var i = 0; i < 20; i++)
         {
             Assert.DoesNotContain(replica, Take(router, 50, each => (ulong)each).Keys);
-            Assert.True(router.TryTakeCopy(Model, null, out var copy));
+            Assert.True(router.TryTakeSlow(Model, null, out var copy));
             copy.End(Outcome.Late);
             _time.Advance(TimeSpan.FromMilliseconds(50));
         }
         for (var i = 0; i < 64; i++)
         {
-            Assert.True(router.TryTakeCopy(Model, null, out var copy));
+            Assert.True(router.TryTakeSlow(Model, null, out var copy));
             copy.End(Outcome.Answered);
         }
         Assert.Contains(replica, Take(router, 50, each => (ulong)each).Keys);
