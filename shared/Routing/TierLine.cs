@@ -45,6 +45,7 @@ internal sealed class TierLine(Func<IReadOnlyList<TierJob>, Task<TierAnswer>> as
     /// <exception cref="RequestException">Too many wait.</exception>
     public Task<TierAnswer> RunAsync(TierJob job)
     {
+        List<List<TierJob>> next;
         lock (_lock)
         {
             if (_dependent == 0 && (_waiting.Count > 0 || _underWay >= places()))
@@ -54,11 +55,15 @@ internal sealed class TierLine(Func<IReadOnlyList<TierJob>, Task<TierAnswer>> as
                 while (at > 0 && (job.Priority, job.Until).CompareTo((_waiting[at - 1].Priority, _waiting[at - 1].Until)) < 0) at--;
                 _waiting.Insert(at, job);
                 _rows += job.Count;
-                return job.Task;
+                next = TakeAll();
             }
-            _underWay++;
+            else
+            {
+                _underWay++;
+                next = [[job]];
+            }
         }
-        _ = SendAsync([job]);
+        foreach (var jobs in next) _ = SendAsync(jobs);
         return job.Task;
     }
 
@@ -77,14 +82,13 @@ internal sealed class TierLine(Func<IReadOnlyList<TierJob>, Task<TierAnswer>> as
         {
             foreach (var job in jobs) job.Fail(e);
         }
-        List<TierJob>? next;
+        List<List<TierJob>> next;
         lock (_lock)
         {
             _underWay--;
-            next = Take();
-            if (next is not null) _underWay++;
+            next = TakeAll();
         }
-        if (next is not null) _ = SendAsync(next);
+        foreach (var others in next) _ = SendAsync(others);
     }
 
     private async Task AskAsync(IReadOnlyList<TierJob> jobs)
@@ -143,6 +147,18 @@ internal sealed class TierLine(Func<IReadOnlyList<TierJob>, Task<TierAnswer>> as
             job.Fail(e);
             return null;
         }
+    }
+
+    /// <summary>As much as there are places for: there may be more of them than when somebody last looked.</summary>
+    private List<List<TierJob>> TakeAll()
+    {
+        var all = new List<List<TierJob>>();
+        while (Take() is { } next)
+        {
+            _underWay++;
+            all.Add(next);
+        }
+        return all;
     }
 
     /// <returns>What goes together next; null for nothing, or no place.</returns>

@@ -126,6 +126,24 @@ public sealed class TierLineTests
         Assert.Equal([[1], [2], [3]], Sent());
     }
 
+    [Fact]
+    public void PlacesThatGrowWhileOthersWait_AreTaken_WhenSomebodyComesAndWhenAnAnswerDoes()
+    {
+        var line = Line();
+        byte[] many = [.. Enumerable.Range(0, 64).Select(i => (byte)i)]; // as much as one request holds
+        for (var i = 0; i < 3; i++) _ = line.RunAsync(Job(many));
+        Assert.Single(_calls);
+        _places = 3;
+        _ = line.RunAsync(Job(many));
+        Assert.Equal(3, _calls.Count);
+
+        for (var i = 0; i < 3; i++) _ = line.RunAsync(Job(many));
+        Assert.Equal(3, _calls.Count);
+        _places = 5;
+        _calls[0].Answer();
+        Assert.Equal(6, _calls.Count); // five are under way
+    }
+
     private TierLine Line() => new(jobs =>
     {
         _calls.Add(new Call(jobs));
