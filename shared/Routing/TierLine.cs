@@ -34,6 +34,9 @@ internal sealed class TierLine(Func<IReadOnlyList<TierJob>, Task<TierAnswer>> as
 
     private const int MostWaiting = 8192;
 
+    /// <summary>So many of the first request of several are asked for alone too: the tier that has them together is busy.</summary>
+    private const int Examined = 2;
+
     private readonly Lock _lock = new();
     private readonly List<TierJob> _waiting = []; // this and the rest: guarded by _lock
     private int _rows;
@@ -119,19 +122,27 @@ internal sealed class TierLine(Func<IReadOnlyList<TierJob>, Task<TierAnswer>> as
         }
     }
 
-    /// <summary>Asks for each alone too, whose answers count.</summary>
+    /// <summary>Asks for some alone too, whose answers count. The others have theirs already if it's the same for those; if not, or if nothing was to be seen of them, they are asked for alone as well.</summary>
     private async Task ExamineAsync(IReadOnlyList<TierJob> jobs, TierAnswer together, int rows)
     {
-        var alone = await Task.WhenAll(jobs.Select(AloneAsync));
-        var (width, first, isSame, isSeen) = (together.Scores.Length / rows, 0, true, true);
-        foreach (var (job, answer) in jobs.Zip(alone))
+        var isSame = await CompareAsync(0, Math.Min(Examined, jobs.Count));
+        if (isSame is true) Give(jobs, together, rows); // whoever has an answer keeps it
+        else if (await CompareAsync(Examined, jobs.Count) is { } others) isSame = others && isSame is null;
+        if (isSame is null) return; // all failed, or another version became live: next time
+        lock (_lock) (_independent, _dependent) = isSame is true ? (together.Version, 0) : (0, together.Version);
+
+        // Null where none had an answer of that version: one that fails says nothing about the others.
+        async Task<bool?> CompareAsync(int from, int to)
         {
-            isSeen &= answer is { } given && given.Version == together.Version;
-            isSame &= answer is { } one && RowComparison.IsClose(one.Scores, together.Scores.AsSpan(first * width, job.Count * width));
-            first += job.Count;
+            var (width, first, all) = (together.Scores.Length / rows, jobs.Take(from).Sum(job => job.Count), (bool?)null);
+            var some = jobs.Take(to).Skip(from).ToList();
+            foreach (var (job, answer) in some.Zip(await Task.WhenAll(some.Select(AloneAsync))))
+            {
+                if (answer is { } one && one.Version == together.Version) all = all is not false && RowComparison.IsClose(one.Scores, together.Scores.AsSpan(first * width, job.Count * width));
+                first += job.Count;
+            }
+            return all;
         }
-        if (!isSeen) return; // somebody failed, or another version became live: next time
-        lock (_lock) (_independent, _dependent) = isSame ? (together.Version, 0) : (0, together.Version);
     }
 
     private async Task<TierAnswer?> AloneAsync(TierJob job)

@@ -22,19 +22,19 @@ public sealed class TierLineTests
         Assert.Equal(new[] { 2f }, (await first).Scores);
         Assert.Equal([[1], [2, 3, 4, 5]], Sent());
         _calls[1].Answer();
-        // The first answer of several is compared with what each gets alone, and these are the answers.
-        Assert.Equal([[1], [2, 3, 4, 5], [2], [3, 4], [5]], Sent());
+        // The first answer of several is compared with what two of them get alone, and these are their answers.
+        Assert.Equal([[1], [2, 3, 4, 5], [2], [3, 4]], Sent());
         foreach (var alone in _calls[2..]) alone.Answer();
         Assert.Equal([[4f], [6f, 8f], [10f]], (await Task.WhenAll(others)).Select(answer => answer.Scores));
 
         // Then it is known.
         var more = new[] { line.RunAsync(Job(6)), line.RunAsync(Job(7)), line.RunAsync(Job(8)) };
-        _calls[5].Answer();
-        _calls[6].Answer(share: TimeSpan.FromMilliseconds(4));
+        _calls[4].Answer();
+        _calls[5].Answer(share: TimeSpan.FromMilliseconds(4));
         var answers = await Task.WhenAll(more);
         Assert.Equal([[12f], [14f], [16f]], answers.Select(answer => answer.Scores));
         Assert.Equal(TimeSpan.FromMilliseconds(2), answers[1].Share);
-        Assert.Equal(7, _calls.Count);
+        Assert.Equal(6, _calls.Count);
     }
 
     [Fact]
@@ -61,6 +61,46 @@ public sealed class TierLineTests
         _ = line.RunAsync(Job(9));
         _calls[7].Answer(version: 2);
         Assert.Equal([8, 9], Sent()[8]);
+    }
+
+    [Fact]
+    public async Task OneThatFailsAlone_IsNoReasonToLookAgain()
+    {
+        var line = Line();
+        _ = line.RunAsync(Job(1));
+        var others = new[] { line.RunAsync(Job(2)), line.RunAsync(Job(3)), line.RunAsync(Job(4)) };
+        _calls[0].Answer();
+        _calls[1].Answer();
+        _calls[2].Fail(Refusal.Busy);
+        _calls[3].Answer();
+        Assert.Equal(Refusal.Busy, (await Assert.ThrowsAsync<RequestException>(() => others[0])).Refusal);
+        Assert.Equal([[6f], [8f]], (await Task.WhenAll(others[1..])).Select(answer => answer.Scores));
+
+        var more = new[] { line.RunAsync(Job(5)), line.RunAsync(Job(6)), line.RunAsync(Job(7)) };
+        _calls[4].Answer();
+        _calls[5].Answer();
+        await Task.WhenAll(more);
+        Assert.Equal([[1], [2, 3, 4], [2], [3], [5], [6, 7]], Sent());
+    }
+
+    [Fact]
+    public async Task WhereTwoSayThatRowsDepend_OrNothing_TheOthersAreAskedForAloneToo()
+    {
+        var line = Line();
+        _ = line.RunAsync(Job(1));
+        var others = new[] { line.RunAsync(Job(2)), line.RunAsync(Job(3)), line.RunAsync(Job(4)), line.RunAsync(Job(5)) };
+        _calls[0].Answer();
+        _calls[1].Answer(plus: 1);
+        _calls[2].Fail(Refusal.Busy);
+        _calls[3].Fail(Refusal.Busy);
+        Assert.Equal([[4], [5]], Sent()[4..]);
+        _calls[4].Answer();
+        _calls[5].Answer();
+        Assert.Equal([[8f], [10f]], (await Task.WhenAll(others[2..])).Select(answer => answer.Scores));
+
+        _ = line.RunAsync(Job(6));
+        _ = line.RunAsync(Job(7));
+        Assert.Equal([[6], [7]], Sent()[6..]); // known from the others
     }
 
     [Fact]
