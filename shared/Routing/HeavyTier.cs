@@ -125,7 +125,8 @@ public sealed class HeavyTier : IDisposable
         try
         {
             // Who lives long looks in the background; a function that may be frozen between two requests looks within one.
-            await _membership.RefreshDueAsync(overdue.Token);
+            // The look has its own time, whoever began it: what it finds is for the next one too.
+            await _membership.RefreshDueAsync(CancellationToken.None).WaitAsync(overdue.Token);
             for (var attempt = 1; ; attempt++)
             {
                 using var reply = await _client.SendAsync(Request(tenant, model, body, patience - _time.GetElapsedTime(began), jobs[0].Trace), overdue.Token);

@@ -73,7 +73,8 @@ public sealed class Replica
     internal void Say(ReplicaReport report, long now)
     {
         Volatile.Write(ref _reported, now);
-        Volatile.Write(ref _report, report);
+        // A registration doesn't say how much it runs side by side, which changes with its models only: what it said itself stays.
+        Volatile.Write(ref _report, report.Workers is null && Report?.Workers is { } workers ? report with { Workers = workers } : report);
     }
 
     internal bool IsSilent(long now, long age) => Report is null || now - Volatile.Read(ref _reported) >= age;

@@ -61,6 +61,8 @@ public static class ReplicaSources
 /// </summary>
 public sealed class Membership(Router router, IReplicaSource source, TimeProvider time)
 {
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(5);
+
     private long _looked;
     private int _looking;
     private string[] _found = [];
@@ -74,9 +76,12 @@ public sealed class Membership(Router router, IReplicaSource source, TimeProvide
         var looked = Volatile.Read(ref _looked);
         if (looked != 0 && (Error is null && source.Interval is not { } || time.GetElapsedTime(looked) < (source.Interval ?? TimeSpan.FromSeconds(5)))) return;
         if (Interlocked.Exchange(ref _looking, 1) != 0) return;
+        var isCancelled = false;
         try
         {
-            var replicas = await source.FindAsync(cancellation);
+            using var patience = new CancellationTokenSource(Patience, time);
+            using var either = CancellationTokenSource.CreateLinkedTokenSource(cancellation, patience.Token);
+            var replicas = await source.FindAsync(either.Token);
             var addresses = replicas.Select(replica => replica.Address).ToList();
             Error = addresses.Count == 0 ? "found no replica" : null;
             // The table of a large set is not made anew for the same addresses.
@@ -94,10 +99,12 @@ public sealed class Membership(Router router, IReplicaSource source, TimeProvide
         }
         catch (OperationCanceledException)
         {
+            isCancelled = true;
         }
         finally
         {
-            Volatile.Write(ref _looked, Math.Max(1, time.GetTimestamp()));
+            // Who gave up has not looked: the next one does.
+            if (!isCancelled) Volatile.Write(ref _looked, Math.Max(1, time.GetTimestamp()));
             Volatile.Write(ref _looking, 0);
         }
     }

@@ -101,6 +101,46 @@ public sealed class RegistrarTests
         string[] Members() => [.. router.Replicas.Replicas.ToArray().Select(replica => replica.Address.Authority)];
     }
 
+    [Fact]
+    public async Task Registration_LeavesWhatAReplicaSaidOfItsWorkers()
+    {
+        var router = new Router(new RouterOptions(), _time);
+        var membership = new Membership(router, new RegisteredReplicas(_table, _time), _time);
+        await Registrar(One).RenewDueAsync(Cancellation);
+        await membership.RefreshDueAsync(Cancellation);
+        var replica = router.Replicas.Replicas[0];
+        Assert.Null(replica.Report!.Workers);
+        router.Say(replica, ReplicaReport.Parse("0.9", "0", null, null, "4"));
+
+        _time.Advance(TimeSpan.FromSeconds(5));
+        await membership.RefreshDueAsync(Cancellation);
+        Assert.Equal((0.5, 4), (replica.Report.Load, replica.Report.Workers));
+    }
+
+    [Fact]
+    public async Task LookThatItsCallerGaveUp_IsNone_AndTheNextLooksAtOnce()
+    {
+        var router = new Router(new RouterOptions(), _time);
+        var looks = 0;
+        var membership = new Membership(router, new DnsReplicas("heavy", 8080, async (_, cancellation) =>
+        {
+            if (++looks == 1) await Task.Delay(Timeout.Infinite, cancellation);
+            return [System.Net.IPAddress.Parse("10.0.0.1")];
+        }), _time);
+
+        using (var gone = new CancellationTokenSource())
+        {
+            var look = membership.RefreshDueAsync(gone.Token);
+            await gone.CancelAsync();
+            await look;
+        }
+        Assert.Equal(0, router.Replicas.Count);
+        await membership.RefreshDueAsync(Cancellation);
+        Assert.Equal(1, router.Replicas.Count);
+        await membership.RefreshDueAsync(Cancellation);
+        Assert.Equal(2, looks);
+    }
+
     private Registrar Registrar(Uri address, params (string, string)[] warm) => new(_table, address, () => (0.5, 0, warm), _time, NullLogger<Registrar>.Instance);
 
     private sealed class Table : IReplicaRegistry
