@@ -28,14 +28,53 @@ public sealed partial class DynamoStateStore : IEventStore
                 [":first"] = new() { S = DynamoItem.Due },
                 [":last"] = new() { S = DynamoItem.DueUntil(at) },
             },
-            Limit = most,
             ConsistentRead = true,
             ReturnConsumedCapacity = ReturnConsumedCapacity.TOTAL,
         };
-        var response = await _calls.RunAsync("look for events that are due", (client, token) => client.QueryAsync(request, token), cancellation);
-        _calls.CountRead(response.ConsumedCapacity);
-        var events = await ReadEventItemsAsync([.. (response.Items ?? []).Select(DynamoItem.EventOfDue)], cancellation);
-        return [.. events.OrderBy(waiting => waiting.Due)];
+        var found = new List<WaitingEvent>();
+        do
+        {
+            request.Limit = most - found.Count;
+            var response = await _calls.RunAsync("look for events that are due", (client, token) => client.QueryAsync(request, token), cancellation);
+            _calls.CountRead(response.ConsumedCapacity);
+            var due = (response.Items ?? []).ToDictionary(item => DynamoItem.EventOfDue(item)["sk"].S);
+            foreach (var waiting in await ReadEventItemsAsync([.. due.Values.Select(DynamoItem.EventOfDue)], cancellation))
+            {
+                found.Add(waiting);
+                due.Remove(DynamoItem.KeyOfEvent(shard, waiting.Id)["sk"].S);
+            }
+            // Those without their event would stand before all others for ever.
+            foreach (var orphan in due.Values) await ForgetDueAsync(orphan, cancellation);
+            request.ExclusiveStartKey = response.LastEvaluatedKey;
+        }
+        while (found.Count < most && request.ExclusiveStartKey is { Count: > 0 });
+        return [.. found.OrderBy(waiting => waiting.Due)];
+    }
+
+    /// <summary>Unless its event has begun again meanwhile.</summary>
+    private async Task ForgetDueAsync(Dictionary<string, AttributeValue> due, CancellationToken cancellation)
+    {
+        var request = new TransactWriteItemsRequest
+        {
+            TransactItems =
+            [
+                new() { ConditionCheck = new ConditionCheck { TableName = _table, Key = DynamoItem.EventOfDue(due), ConditionExpression = "attribute_not_exists(pk)" } },
+                new() { Delete = new Delete { TableName = _table, Key = DynamoItem.Of(due["pk"].S, due["sk"].S) } },
+            ],
+            ReturnConsumedCapacity = ReturnConsumedCapacity.TOTAL,
+        };
+        await _calls.RunAsync("forget when an event that is gone was due", async (client, token) =>
+        {
+            try
+            {
+                _calls.CountWrite((await client.TransactWriteItemsAsync(request, token)).ConsumedCapacity);
+                return true;
+            }
+            catch (TransactionCanceledException e) when (e.CancellationReasons.Any(reason => reason.Code == "ConditionalCheckFailed"))
+            {
+                return false;
+            }
+        }, cancellation);
     }
 
     public async IAsyncEnumerable<WaitingEvent> ReadEventsAsync(UserKey user, [EnumeratorCancellation] CancellationToken cancellation)

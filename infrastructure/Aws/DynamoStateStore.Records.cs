@@ -44,7 +44,9 @@ public sealed partial class DynamoStateStore
     public async ValueTask EraseAsync(UserKey user, DateTimeOffset at, CancellationToken cancellation)
     {
         while (!await TryEraseHeadAsync(user, at, cancellation)) cancellation.ThrowIfCancellationRequested();
-        var keys = new List<Dictionary<string, AttributeValue>> { DynamoItem.Of(DynamoItem.KeyOf(user), DynamoItem.LogKey) };
+        // What has begun is carried to its end: the head is gone, and with it nothing of the user may stay.
+        cancellation = CancellationToken.None;
+        var deletes = new List<Dictionary<string, AttributeValue>[]> { new[] { DynamoItem.Of(DynamoItem.KeyOf(user), DynamoItem.LogKey) } };
         var request = ScanForNamed(user);
         request.FilterExpression = $"({OwnFeedback}) OR ({ShardsFeedback}) OR ({Events})";
         request.ExpressionAttributeValues[":own"] = new() { S = DynamoItem.PrefixOf(user.Tenant, user.App, DynamoItem.Feedback) };
@@ -52,25 +54,42 @@ public sealed partial class DynamoStateStore
         await foreach (var item in ScanAsync(request, cancellation))
         {
             var key = DynamoItem.Of(item["pk"].S, item["sk"].S);
-            if (item["sk"].S != DynamoItem.Feedback) keys.AddRange([key, DynamoItem.KeyOfDue(item["pk"].S, DynamoItem.ReadEvent(item))]);
-            // A commit from after the erasure has feedback of its own.
-            else if (DynamoItem.ReadFeedback(item).Accepted.Message.At <= at) keys.Add(key);
+            // What is from after the erasure stays: feedback of its own, and silence on decisions made while this looks.
+            if (item["sk"].S == DynamoItem.Feedback)
+            {
+                if (DynamoItem.ReadFeedback(item).Accepted.Message.At <= at) deletes.Add([key]);
+            }
+            else if (DynamoItem.ReadEvent(item) is var waiting && FeedbackMessage.Read(waiting.Body).Since <= at) deletes.Add([key, DynamoItem.KeyOfDue(item["pk"].S, waiting)]);
         }
         using var turns = new SemaphoreSlim(CommitsAtOnce);
-        await Task.WhenAll(keys.Select(async key =>
+        await Task.WhenAll(deletes.Select(async keys =>
         {
             await turns.WaitAsync(cancellation);
             try
             {
-                var request = new DeleteItemRequest { TableName = _table, Key = key, ReturnConsumedCapacity = ReturnConsumedCapacity.TOTAL };
-                var response = await _calls.RunAsync("erase a user's feedback", (client, token) => client.DeleteItemAsync(request, token), cancellation);
-                _calls.CountWrite(response.ConsumedCapacity);
+                // An event goes together with when it is due: one without the other would be found by nobody.
+                if (keys is [var key]) await DeleteAsync(key);
+                else await DeleteTogetherAsync(keys);
             }
             finally
             {
                 turns.Release();
             }
         }));
+
+        async Task DeleteAsync(Dictionary<string, AttributeValue> key)
+        {
+            var request = new DeleteItemRequest { TableName = _table, Key = key, ReturnConsumedCapacity = ReturnConsumedCapacity.TOTAL };
+            var response = await _calls.RunAsync("erase a user's feedback", (client, token) => client.DeleteItemAsync(request, token), cancellation);
+            _calls.CountWrite(response.ConsumedCapacity);
+        }
+
+        async Task DeleteTogetherAsync(Dictionary<string, AttributeValue>[] keys)
+        {
+            var request = new TransactWriteItemsRequest { TransactItems = [.. keys.Select(key => new TransactWriteItem { Delete = new Delete { TableName = _table, Key = key } })], ReturnConsumedCapacity = ReturnConsumedCapacity.TOTAL };
+            var response = await _calls.RunAsync("erase a user's event", (client, token) => client.TransactWriteItemsAsync(request, token), cancellation);
+            _calls.CountWrite(response.ConsumedCapacity);
+        }
     }
 
     /// <summary>Nothing to do: items expire.</summary>

@@ -5,6 +5,7 @@ using Amazon.DynamoDBv2;
 using Amazon.DynamoDBv2.Model;
 using Skiff.Aws;
 using Skiff.Personalization;
+using Skiff.Ranking;
 using Skiff.Store;
 
 namespace Skiff.Stores;
@@ -367,6 +368,52 @@ public sealed partial class DynamoStateStoreTests(DynamoDatabase database) : Sta
             var result = await call();
             return (result, store.Consumed - before);
         }
+    }
+
+    [Fact]
+    public async Task DueItemWithoutItsEvent_HoldsUpNoneBehindIt()
+    {
+        var store = (DynamoStateStore)Store;
+        var at = new DateTimeOffset(2026, 1, 2, 12, 0, 0, TimeSpan.Zero);
+        await store.CommitAsync([Commit(User, null, null) with { Events = [.. Enumerable.Range(1, 4).Select(n => new EventChange(null, new WaitingEvent($"e{n}", at.AddMinutes(n), 1, [1])))] }], Cancellation);
+        var events = (await ItemsAsync()).Where(item => item["sk"].S.StartsWith("event:", StringComparison.Ordinal)).ToDictionary(item => item["id"].S);
+        foreach (var id in new[] { "e1", "e2" }) await Client().DeleteItemAsync(database.Table, new() { ["pk"] = events[id]["pk"], ["sk"] = events[id]["sk"] }, Cancellation);
+
+        Assert.Equal(["e3"], (await store.FindDueAsync(User, at.AddHours(1), 1, Cancellation)).Select(waiting => waiting.Id));
+        Assert.Equal(["e3", "e4"], (await store.FindDueAsync(User, at.AddHours(1), 24, Cancellation)).Select(waiting => waiting.Id));
+
+        Assert.Equal(2, (await ItemsAsync()).Count(item => item["sk"].S.StartsWith("due:", StringComparison.Ordinal)));
+    }
+
+    [Fact]
+    public async Task ErasureWhoseCallerHasGone_IsCarriedToItsEnd()
+    {
+        var (shard, at) = (UserKey.OfSilence(User.Tenant, User.App, 0), new DateTimeOffset(2026, 1, 2, 12, 0, 0, TimeSpan.Zero));
+        await CommitAsync(User, null, Some.Head(), "f1");
+        await Store.CommitAsync([Commit(shard, null, null) with { Events = [new EventChange(null, new WaitingEvent("e1", at, 1, [1]) { User = User.User })] }], Cancellation);
+        using var gone = new CancellationTokenSource();
+        var store = Faulty(call =>
+        {
+            if (call.Operation == "Scan") gone.Cancel();
+            return null;
+        });
+
+        await store.EraseAsync(User, DateTimeOffset.UtcNow, gone.Token);
+
+        Assert.Equal(["erased"], (await ItemsAsync()).Select(item => item["sk"].S));
+    }
+
+    [Fact]
+    public async Task SilenceOnDecisionsFromAfterAnErasure_StillWaits()
+    {
+        var (shard, at) = (UserKey.OfSilence(User.Tenant, User.App, 0), new DateTimeOffset(2026, 1, 2, 12, 0, 0, TimeSpan.Zero));
+        await Store.CommitAsync([Commit(shard, null, null) with { Events = [Made("before", at), Made("after", at.AddSeconds(1))] }], Cancellation);
+
+        await Store.EraseAsync(User, at, Cancellation);
+
+        Assert.Equal(["after"], (await ((IEventStore)Store).FindDueAsync(shard, at.AddHours(1), 10, Cancellation)).Select(waiting => waiting.Id));
+
+        EventChange Made(string id, DateTimeOffset at) => new(null, new WaitingEvent(id, at, 1, (Some.Feedback(id) with { At = at, Decided = at }).Serialize()) { User = User.User });
     }
 
     protected override IStateStore Open() => database.Store(Client(), Options);
