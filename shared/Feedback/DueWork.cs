@@ -25,6 +25,19 @@ public sealed class DueWork(AppHost apps, IStateStore state, IFeedbackQueue queu
         else if (state is IEventStore events) await Ranker.PassAsync(app, events, queue, time, cancellation);
     }
 
+    /// <summary>And of several; what one can't be told waits for the next look.</summary>
+    public async Task PassAsync(IEnumerable<App> several, CancellationToken cancellation)
+    {
+        foreach (var app in several)
+        {
+            await TryAsync("what is due", app.Tenant, app.Name, async () =>
+            {
+                await PassAsync(app, cancellation);
+                return app;
+            }, cancellation);
+        }
+    }
+
     /// <summary>And of all apps, which are known from then on. Of those too that have given up their rule: decisions were made under it.</summary>
     public Task PassAllAsync(IEnumerable<string> tenants, CancellationToken cancellation) => ForEachAsync(tenants, "what is due", async (tenant, name) =>
     {
@@ -49,26 +62,27 @@ public sealed class DueWork(AppHost apps, IStateStore state, IFeedbackQueue queu
     {
         foreach (var tenant in tenants)
         {
-            var names = await TryAsync(tenant, "", async () => await apps.NamesAsync(tenant, cancellation)) ?? [];
-            await Parallel.ForEachAsync(names, new ParallelOptions { MaxDegreeOfParallelism = AtOnce, CancellationToken = cancellation }, async (name, _) => await TryAsync(tenant, name, async () =>
+            var names = await TryAsync(what, tenant, "", async () => await apps.NamesAsync(tenant, cancellation), cancellation) ?? [];
+            await Parallel.ForEachAsync(names, new ParallelOptions { MaxDegreeOfParallelism = AtOnce, CancellationToken = cancellation }, async (name, _) => await TryAsync(what, tenant, name, async () =>
             {
                 await act(tenant, name);
                 return name;
-            }));
+            }, cancellation));
         }
+    }
 
-        async Task<T?> TryAsync<T>(string tenant, string name, Func<Task<T>> action)
-            where T : class
+    /// <summary>Whatever it is that fails, a day of the log that is none or a row that can't be read: one app's trouble must neither end the loop that looks nor keep the others from what is due.</summary>
+    private async Task<T?> TryAsync<T>(string what, string tenant, string name, Func<Task<T>> action, CancellationToken cancellation)
+        where T : class
+    {
+        try
         {
-            try
-            {
-                return await action();
-            }
-            catch (StoreException e)
-            {
-                log.LogError("{What} of app {App} of tenant {Tenant} waits: {Error}", what, name, tenant, e.Message);
-                return null;
-            }
+            return await action();
+        }
+        catch (Exception e) when (e is not OperationCanceledException || !cancellation.IsCancellationRequested)
+        {
+            log.LogError(e is StoreException ? null : e, "{What} of app {App} of tenant {Tenant} waits: {Error}", what, name, tenant, e.Message);
+            return null;
         }
     }
 }

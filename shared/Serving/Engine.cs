@@ -188,7 +188,7 @@ public sealed class Engine
         {
             await Models.RefreshDueAsync();
             await Apps.RefreshDueAsync();
-            if (_passes) foreach (var app in Apps.All.Where(DueWork.Waits)) await _due.PassAsync(app, CancellationToken.None);
+            if (_passes) await _due.PassAsync(Apps.All.Where(DueWork.Waits), CancellationToken.None);
         }
         catch (Exception e)
         {

@@ -4,6 +4,7 @@ using Skiff.Apps;
 using Skiff.Aws;
 using Skiff.Embedded;
 using Skiff.Feedback;
+using Skiff.Feedback.Log;
 using Skiff.Models;
 using Skiff.Monitoring;
 using Skiff.Personalization;
@@ -25,6 +26,7 @@ public abstract class ImplicitFeedbackTests : IFeedbackQueue, IDisposable
     private readonly List<FeedbackMessage> _sent = [];
     private FeedbackLearner? _learner;
     private bool _breaks;
+    private string? _spoils;
 
     private static CancellationToken Cancellation => TestContext.Current.CancellationToken;
 
@@ -120,6 +122,27 @@ public abstract class ImplicitFeedbackTests : IFeedbackQueue, IDisposable
         Assert.Empty(await PassAsync());
     }
 
+    [Fact]
+    public async Task AppWhoseSilenceCannotBeSent_KeepsNoOtherWaiting()
+    {
+        await LearnAsync(Waiting("d1", "u1"), Waiting("d2", "u2") with { App = "other" });
+        await _apps.PushAppAsync("""{"name":"other","input":{"name":"x","type":"FP32","shape":[3]},"labels":["yes","no"],"head":{"features":"echo_body","kind":"classes"}}""", _tenant);
+        _time.Now += Wait + Wait;
+        _spoils = "echo";
+        using var logs = new ScratchFolder();
+        var apps = Apps();
+        var due = new DueWork(apps, State, this, new FeedbackLog(new FileObjectStore(logs.Path), State, _time), _time, NullLogger<DueWork>.Instance);
+
+        await due.PassAllAsync([_tenant], Cancellation);
+        Assert.Equal("d2", Assert.Single(_sent).FeedbackId);
+
+        _sent.Clear();
+        await LearnAsync(Waiting("d3", "u2") with { App = "other" });
+        _time.Now += Wait + Wait;
+        await due.PassAsync([await apps.GetAsync(_tenant, "echo", Cancellation), await apps.GetAsync(_tenant, "other", Cancellation)], Cancellation);
+        Assert.Equal("d3", Assert.Single(_sent).FeedbackId);
+    }
+
     public virtual void Dispose() => _apps.Dispose();
 
     public bool IsShared => false;
@@ -128,6 +151,7 @@ public abstract class ImplicitFeedbackTests : IFeedbackQueue, IDisposable
 
     public ValueTask SendAsync(IReadOnlyList<FeedbackMessage> messages, CancellationToken cancellation)
     {
+        if (messages.Any(message => message.App == _spoils)) throw new FormatException("not what anybody would have thought of");
         _sent.AddRange(messages);
         return _breaks ? throw new StoreException("the answer was lost") : ValueTask.CompletedTask;
     }
@@ -135,6 +159,8 @@ public abstract class ImplicitFeedbackTests : IFeedbackQueue, IDisposable
     public ValueTask<IReadOnlyList<ReceivedFeedback>> ReceiveAsync(int most, CancellationToken cancellation) => throw new NotSupportedException();
 
     public ValueTask CompleteAsync(IReadOnlyList<ReceivedFeedback> messages, CancellationToken cancellation) => throw new NotSupportedException();
+
+    private AppHost Apps() => new(_apps.Store, _apps.Models, TimeSpan.FromDays(1), TimeProvider.System, NullLogger<AppHost>.Instance);
 
     private UserKey Of(string user) => new(_tenant, "echo", user);
 
@@ -161,7 +187,7 @@ public abstract class ImplicitFeedbackTests : IFeedbackQueue, IDisposable
         {
             await _apps.PushAsync("echo_body", OnnxBuilder.Identity(DataType.Fp32, -1, 3), _tenant);
             await _apps.PushAppAsync("""{"name":"echo","input":{"name":"x","type":"FP32","shape":[3]},"labels":["yes","no"],"head":{"features":"echo_body","kind":"classes"}}""", _tenant);
-            _learner = new FeedbackLearner(new AppHost(_apps.Store, _apps.Models, TimeSpan.FromDays(1), TimeProvider.System, NullLogger<AppHost>.Instance), State, _statistics, NullLogger<FeedbackLearner>.Instance);
+            _learner = new FeedbackLearner(Apps(), State, _statistics, NullLogger<FeedbackLearner>.Instance);
         }
         await _learner.LearnAsync([.. messages.Select(message => FeedbackMessage.Deserialize(message.Serialize()))], Cancellation);
     }

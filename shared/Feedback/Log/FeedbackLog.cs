@@ -22,7 +22,7 @@ public sealed class FeedbackLog(IObjectStore objects, IStateStore state, TimePro
     /// <summary>After midnight, for commits whose clock is behind or whose answer is late.</summary>
     private static readonly TimeSpan Grace = TimeSpan.FromHours(1);
 
-    private const string Suffix = ".jsonl";
+    private const string Suffix = ".jsonl", DayFormat = "yyyy-MM-dd";
     private const int LooksAtOnce = 8;
 
     /// <summary>Writes every day that is over and not in the log, then lets the state store go of what is old and in it. Several may do so at once.</summary>
@@ -117,7 +117,9 @@ public sealed class FeedbackLog(IObjectStore objects, IStateStore state, TimePro
     private async Task<IReadOnlyList<string>> DaysAsync(string tenant, string app, CancellationToken cancellation) =>
     [
         .. (await objects.ListAsync($"{Names.Check("tenant", tenant)}/logs/{Names.Check("app", app)}", cancellation))
-            .Where(name => name.EndsWith(Suffix, StringComparison.Ordinal)).Select(name => name[..^Suffix.Length]).Order(StringComparer.Ordinal),
+            .Where(name => name.EndsWith(Suffix, StringComparison.Ordinal)).Select(name => name[..^Suffix.Length])
+            // What else lies there is not ours.
+            .Where(day => DateOnly.TryParseExact(day, DayFormat, CultureInfo.InvariantCulture, DateTimeStyles.None, out _)).Order(StringComparer.Ordinal),
     ];
 
     private async Task<byte[]> ContentAsync(string tenant, string app, string day, CancellationToken cancellation) =>
@@ -127,9 +129,9 @@ public sealed class FeedbackLog(IObjectStore objects, IStateStore state, TimePro
 
     private static string HashOf(byte[] content) => Convert.ToHexStringLower(SHA256.HashData(content));
 
-    private static string DayOf(DateTimeOffset moment) => moment.UtcDateTime.ToString("yyyy-MM-dd", CultureInfo.InvariantCulture);
+    private static string DayOf(DateTimeOffset moment) => moment.UtcDateTime.ToString(DayFormat, CultureInfo.InvariantCulture);
 
     private static DateTimeOffset Midnight(DateTimeOffset moment) => new(moment.UtcDateTime.Date, TimeSpan.Zero);
 
-    private static DateTimeOffset Midnight(string day) => DateTimeOffset.ParseExact(day, "yyyy-MM-dd", CultureInfo.InvariantCulture, DateTimeStyles.AssumeUniversal);
+    private static DateTimeOffset Midnight(string day) => DateTimeOffset.ParseExact(day, DayFormat, CultureInfo.InvariantCulture, DateTimeStyles.AssumeUniversal);
 }
