@@ -24,7 +24,7 @@ public sealed partial class FeedbackLearner(AppHost apps, IStateStore state, Fee
     /// <exception cref="Store.StoreException">The state can't be read or written: nothing is lost, try again unless it says that this won't help.</exception>
     public async Task LearnAsync(IReadOnlyList<FeedbackMessage> messages, CancellationToken cancellation)
     {
-        messages = await HoldAsync(await ImplicitFeedback.BeginAsync(messages, state, cancellation), cancellation);
+        messages = await HoldAsync(await ImplicitFeedback.BeginAsync(messages, state, statistics, cancellation), cancellation);
         // What of a user doesn't fit one commit is learnt in later rounds, each on the head that the one before made.
         var rounds = messages.GroupBy(message => message.Owner)
             .SelectMany(user => user.Chunk(user.First().Rank is null ? state.MostPerCommit : EventLearning.MostMessages(state)).Select((chunk, round) => (Chunk: chunk, Round: round)))

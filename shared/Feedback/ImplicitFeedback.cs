@@ -1,5 +1,6 @@
 using System.Security.Cryptography;
 using System.Text;
+using Skiff.Monitoring;
 using Skiff.Personalization;
 using Skiff.Ranking;
 using Skiff.Store;
@@ -37,17 +38,26 @@ public static class ImplicitFeedback
         Silence = new Silence(RankMessage.ShardOf(message.Owner.User, Shards), due),
     };
 
-    /// <summary>Has those that wait for it begin.</summary>
+    /// <summary>Has those that wait for it begin, but for those of users who were erased after their decision.</summary>
     /// <returns>The other messages.</returns>
     /// <exception cref="StoreException">They can't be kept: try again.</exception>
-    internal static async Task<IReadOnlyList<FeedbackMessage>> BeginAsync(IReadOnlyList<FeedbackMessage> messages, IStateStore state, CancellationToken cancellation)
+    internal static async Task<IReadOnlyList<FeedbackMessage>> BeginAsync(IReadOnlyList<FeedbackMessage> messages, IStateStore state, FeedbackStatistics statistics, CancellationToken cancellation)
     {
         if (!messages.Any(message => message.Silence is not null)) return messages;
         if (state is not IEventStore events) throw new StoreException("the state store keeps no events: nothing can wait there") { IsPermanent = true };
         foreach (var shard in messages.Where(message => message.Silence is not null).GroupBy(message => message.Owner))
         {
-            var waiting = shard.Select(message => new WaitingEvent(IdOf(message.FeedbackId), message.Silence!.Due, 1, message.Serialize()) { User = message.Context is null ? message.User : null }).DistinctBy(one => one.Id);
+            var erased = await ErasedAsync(shard, state, cancellation);
+            var begun = shard.Except(erased).ToList();
+            var waiting = begun.Select(message => new WaitingEvent(IdOf(message.FeedbackId), message.Silence!.Due, 1, message.Serialize()) { User = message.Context is null ? message.User : null }).DistinctBy(one => one.Id);
             foreach (var some in Chunks(waiting, MostAtOnce(state))) await BeginAsync(shard.Key, some, state, events, cancellation);
+            // Nor is a commit conditional on erasures: who was erased while it was made, or before it failed to be heard of, is found here.
+            erased.AddRange(await ErasedAsync(begun, state, cancellation));
+            statistics.Of(shard.Key.Tenant).AddErased(erased.Count);
+            foreach (var ids in erased.Select(message => IdOf(message.FeedbackId)).Distinct().Chunk(MostAtOnce(state)))
+            {
+                await LetGoAsync(shard.Key, await events.ReadEventsAsync(shard.Key, ids, cancellation), state, cancellation);
+            }
         }
         return [.. messages.Where(message => message.Silence is null)];
     }
@@ -65,9 +75,7 @@ public static class ImplicitFeedback
             {
                 await queue.SendAsync([.. due.Select(waiting => Said(FeedbackMessage.Read(waiting.Body), now))], cancellation);
                 sent += due.Count;
-                // Together, or where another was faster with some of them, each by itself.
-                if ((await state.CommitAsync([Change(owner, due.Select(waiting => new EventChange(waiting, null)))], cancellation))[0]) continue;
-                await state.CommitAsync([.. due.Select(waiting => Change(owner, [new EventChange(waiting, null)]))], cancellation);
+                await LetGoAsync(owner, due, state, cancellation);
             }
         }
         return sent;
@@ -88,6 +96,24 @@ public static class ImplicitFeedback
         throw new StoreException($"decisions that wait for feedback could not be kept: others kept the same {MostAttempts} times in a row");
     }
 
+    /// <returns>The messages of users who were erased after the decision.</returns>
+    private static async Task<List<FeedbackMessage>> ErasedAsync(IEnumerable<FeedbackMessage> messages, IStateStore state, CancellationToken cancellation)
+    {
+        var erased = new List<FeedbackMessage>();
+        foreach (var user in messages.Where(message => message.Context is null && message.User.Length > 0).GroupBy(message => new UserKey(message.Tenant, message.App, message.User)))
+        {
+            if ((await state.ReadUserAsync(user.Key, cancellation)).Erasure is { } erasure) erased.AddRange(user.Where(message => message.Since <= erasure.At));
+        }
+        return erased;
+    }
+
+    /// <summary>Together, or where another was faster with some of them, each by itself.</summary>
+    private static async Task LetGoAsync(UserKey shard, IReadOnlyList<WaitingEvent> waiting, IStateStore state, CancellationToken cancellation)
+    {
+        if (waiting.Count == 0 || (await state.CommitAsync([Change(shard, waiting.Select(one => new EventChange(one, null)))], cancellation))[0]) return;
+        await state.CommitAsync([.. waiting.Select(one => Change(shard, [new EventChange(one, null)]))], cancellation);
+    }
+
     private static UserCommit Change(UserKey shard, IEnumerable<EventChange> changes) => new() { User = shard, ExpectedTag = null, Head = null, Accepted = [], Events = [.. changes] };
 
     private static IEnumerable<List<WaitingEvent>> Chunks(IEnumerable<WaitingEvent> waiting, int most)
@@ -103,7 +129,7 @@ public static class ImplicitFeedback
             some.Add(one);
             bytes += one.Body.Length;
         }
-        yield return some;
+        if (some.Count > 0) yield return some;
     }
 
     /// <summary>Two writes each, in one transaction.</summary>

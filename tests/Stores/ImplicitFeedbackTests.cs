@@ -106,7 +106,7 @@ public abstract class ImplicitFeedbackTests : IFeedbackQueue, IDisposable
         await LearnAsync(late);
         _time.Now += Wait;
 
-        Assert.Equal(["d2", "d3"], (await PassAsync()).Select(message => message.FeedbackId).Order());
+        Assert.Equal("d2", Assert.Single(await PassAsync()).FeedbackId);
         await LearnAsync([.. _sent]);
         Assert.Null(await State.ReadHeadAsync(Of("u1"), Cancellation));
         Assert.Equal((1, 1), (Counts.Learnt, Counts.Erased));
