@@ -1,3 +1,4 @@
+using Skiff.Apps;
 using Skiff.Monitoring;
 using Skiff.Personalization;
 using Skiff.Routing;
@@ -83,7 +84,7 @@ internal sealed class ReplicaGroup : IAsyncDisposable
         var isApp = path[1] == "apps";
         var model = isApp ? 0 : RouteKey.OfModel(caller.Tenant, path[3]);
         // Predictions and inferences change nothing: asked twice they do no harm. But where silence is feedback, each decision is one that somebody may be silent on.
-        var isSafe = !isApp || engine.Apps.Find(caller.Tenant, path[2])?.Document.Feedback?.Implicit is null;
+        var isSafe = !isApp || await IsSafeAsync(engine.Apps, caller.Tenant, path[2], http.RequestAborted);
         await _forwarder.ForwardAsync(http, async body =>
         {
             if (body.IsEmpty) return Anybody();
@@ -95,6 +96,19 @@ internal sealed class ReplicaGroup : IAsyncDisposable
             if (engine.HasLearnt(key)) http.Request.Headers.CacheControl = "no-cache";
             return RouteKey.OfUser(caller.Tenant, path[2], user);
         }, model, isSafe, ReplicaClient.TimeLeft(http.Request));
+    }
+
+    /// <summary>Asks for the app, so that this process, which learns from silence, knows of it too. What can't be had is a replica's to refuse.</summary>
+    private static async ValueTask<bool> IsSafeAsync(AppHost apps, string tenant, string app, CancellationToken cancellation)
+    {
+        try
+        {
+            return (await apps.GetAsync(tenant, app, cancellation)).Document.Feedback?.Implicit is null;
+        }
+        catch (Exception e) when (e is RequestException or Store.StoreException)
+        {
+            return false;
+        }
     }
 
     /// <summary>This process's, and each replica's with its address.</summary>

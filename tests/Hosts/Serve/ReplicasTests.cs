@@ -86,6 +86,18 @@ public sealed partial class ReplicasTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task AppThatCameLater_HasItsSilenceLearntInTime()
+    {
+        var publisher = new Publisher(new ModelStore(new FileObjectStore(_folder["data/models"]), TimeProvider.System), ModelLimits.Default);
+        var document = Patient.Sample("films/app.json").Replace("\"name\": \"films\"", "\"name\": \"quiet\", \"feedback\": { \"implicit\": { \"after_s\": 0.2, \"value\": 1 } }", StringComparison.Ordinal);
+        await publisher.PushAppAsync("default", Encoding.UTF8.GetBytes(document), Cancellation);
+
+        // Feedback on it, or the next hourly look, would tell the process that learns of it; here is neither.
+        using (var response = await _server.Client.PostAsJsonAsync("/apps/quiet/predict", new { user = "ann", input = new[] { 42 } }, Cancellation)) Assert.Equal(HttpStatusCode.OK, response.StatusCode);
+        await Eventually.HoldsAsync("silence has counted", async () => Silences().Match(await _server.Client.GetStringAsync("/metrics", Cancellation)) is { Success: true });
+    }
+
+    [Fact]
     public async Task ReplicaThatDiesOrHangs_NobodyNotices_AndItComesBack()
     {
         await Task.WhenAll(Enumerable.Range(0, 40).Select(i => PredictAsync($"u{i}")));
@@ -155,6 +167,9 @@ public sealed partial class ReplicasTests : IAsyncLifetime
 
     [GeneratedRegex("""^skiff_head_reads_total\{replica="[0-9.:]+",app="films",from="(\w+)"\} (\d+)$""")]
     private static partial Regex HeadReads();
+
+    [GeneratedRegex("""^skiff_feedback_implicit_total\S* [1-9]""", RegexOptions.Multiline)]
+    private static partial Regex Silences();
 
     [GeneratedRegex("""^\w+\{replica="[0-9.:]+"\} """, RegexOptions.Multiline)]
     private static partial Regex ReplicaOf();
