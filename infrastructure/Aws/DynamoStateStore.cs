@@ -46,13 +46,20 @@ public sealed partial class DynamoStateStore : IStateStore
     /// <summary>What the <see cref="Consumed"/> units cost.</summary>
     public double SpentUsd => AwsPrices.Table(Consumed);
 
-    public async ValueTask<WeightsRead> ReadWeightsAsync(UserKey user, CancellationToken cancellation)
+    public ValueTask<WeightsRead> ReadWeightsAsync(UserKey user, CancellationToken cancellation) => ReadWeightsAsync(user, _options.ConsistentPredictions, cancellation);
+
+    public ValueTask<WeightsRead> ReadWeightsAsync(UserKey user, string knownTag, CancellationToken cancellation) => ReadWeightsAsync(user, knownTag, _options.ConsistentPredictions, cancellation);
+
+    public ValueTask<WeightsRead> ReadLatestWeightsAsync(UserKey user, string? knownTag, CancellationToken cancellation) =>
+        knownTag is null ? ReadWeightsAsync(user, isConsistent: true, cancellation) : ReadWeightsAsync(user, knownTag, isConsistent: true, cancellation);
+
+    private async ValueTask<WeightsRead> ReadWeightsAsync(UserKey user, bool isConsistent, CancellationToken cancellation)
     {
         var request = new GetItemRequest
         {
             TableName = _table,
             Key = DynamoItem.Of(DynamoItem.KeyOf(user), DynamoItem.Weights),
-            ConsistentRead = _options.ConsistentPredictions,
+            ConsistentRead = isConsistent,
             ReturnConsumedCapacity = ReturnConsumedCapacity.TOTAL,
         };
         var response = await _calls.RunAsync("read a user's weights", (client, token) => client.GetItemAsync(request, token), cancellation);
@@ -61,7 +68,7 @@ public sealed partial class DynamoStateStore : IStateStore
     }
 
     /// <summary>A query of one key costs what a read of it does, and its filter keeps weights that are known from being sent.</summary>
-    public async ValueTask<WeightsRead> ReadWeightsAsync(UserKey user, string knownTag, CancellationToken cancellation)
+    private async ValueTask<WeightsRead> ReadWeightsAsync(UserKey user, string knownTag, bool isConsistent, CancellationToken cancellation)
     {
         var request = new QueryRequest
         {
@@ -69,7 +76,7 @@ public sealed partial class DynamoStateStore : IStateStore
             KeyConditionExpression = "pk = :user AND sk = :weights",
             FilterExpression = "version <> :known",
             ExpressionAttributeValues = new() { [":user"] = new() { S = DynamoItem.KeyOf(user) }, [":weights"] = new() { S = DynamoItem.Weights }, [":known"] = new() { N = knownTag } },
-            ConsistentRead = _options.ConsistentPredictions,
+            ConsistentRead = isConsistent,
             ReturnConsumedCapacity = ReturnConsumedCapacity.TOTAL,
         };
         var response = await _calls.RunAsync("read a user's weights", (client, token) => client.QueryAsync(request, token), cancellation);

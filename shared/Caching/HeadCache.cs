@@ -36,6 +36,9 @@ public sealed class HeadCache(IStateStore state, long mostBytes, TimeProvider ti
     /// <summary>Users share the places where changes are noted: who shares one that changed is looked for in the store, which does no harm.</summary>
     private const int ChangeSlots = 1 << 16;
 
+    /// <summary>Longer than a store's reads lag behind its writes.</summary>
+    private static readonly TimeSpan LongestLag = TimeSpan.FromSeconds(5);
+
     private readonly ConcurrentDictionary<UserKey, Entry> _entries = new();
     private readonly ConcurrentDictionary<(string Tenant, string App), long[]> _reads = new();
     private readonly Lock _lock = new();
@@ -70,7 +73,7 @@ public sealed class HeadCache(IStateStore state, long mostBytes, TimeProvider ti
             if (!isFresh && Age(kept, now, date) < how.MaxAge && kept.At >= Volatile.Read(ref ChangedSlot(user))) return ValueTask.FromResult(Counted(user, new HeadRead(kept.Weights, 0, HeadSource.Kept)));
             known = kept.Weights;
         }
-        return AskAsync(user, known, how.IsOn, now, date, cancellation);
+        return AskAsync(user, known, how.IsOn, isFresh || HasChanged(user, LongestLag), now, date, cancellation);
     }
 
     /// <summary>Somebody's state has changed by this process, or may have: what was read before is not answered any more.</summary>
@@ -85,11 +88,16 @@ public sealed class HeadCache(IStateStore state, long mostBytes, TimeProvider ti
     }
 
     /// <summary>Whether somebody's state may have changed by this process so lately that another may still answer with what was before.</summary>
-    public bool HasChanged(UserKey user) => Volatile.Read(ref ChangedSlot(user)) is > 0 and var changed && time.GetElapsedTime(changed) < HeadCacheDocument.LongestAge;
+    public bool HasChanged(UserKey user) => HasChanged(user, HeadCacheDocument.LongestAge);
 
-    private async ValueTask<HeadRead> AskAsync(UserKey user, HeadWeights? known, bool keeps, long now, DateTimeOffset date, CancellationToken cancellation)
+    private bool HasChanged(UserKey user, TimeSpan within) => Volatile.Read(ref ChangedSlot(user)) is > 0 and var changed && time.GetElapsedTime(changed) < within;
+
+    /// <param name="isLatest">Whether what lags behind won't do: it would be kept as if it were new.</param>
+    private async ValueTask<HeadRead> AskAsync(UserKey user, HeadWeights? known, bool keeps, bool isLatest, long now, DateTimeOffset date, CancellationToken cancellation)
     {
-        var read = known is null ? await state.ReadWeightsAsync(user, cancellation) : await state.ReadWeightsAsync(user, known.Tag, cancellation);
+        var read = isLatest ? await state.ReadLatestWeightsAsync(user, known?.Tag, cancellation)
+            : known is null ? await state.ReadWeightsAsync(user, cancellation)
+            : await state.ReadWeightsAsync(user, known.Tag, cancellation);
         var weights = read.IsUnchanged ? known : read.Weights;
         if (keeps) Keep(user, new Kept(weights, now, date));
         return Counted(user, new HeadRead(weights, read.CostUsd, read.IsUnchanged ? HeadSource.Checked : HeadSource.Store));

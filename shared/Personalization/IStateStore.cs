@@ -119,6 +119,11 @@ public interface IStateStore : IUserRecords
     /// <param name="knownTag">Of the head that the reader has.</param>
     ValueTask<WeightsRead> ReadWeightsAsync(UserKey user, string knownTag, CancellationToken cancellation);
 
+    /// <summary>The same, with every commit and erasure that was made before: a store whose reads may lag behind has another way, which costs more.</summary>
+    /// <param name="knownTag">Null for a reader who has no head.</param>
+    ValueTask<WeightsRead> ReadLatestWeightsAsync(UserKey user, string? knownTag, CancellationToken cancellation) =>
+        knownTag is null ? ReadWeightsAsync(user, cancellation) : ReadWeightsAsync(user, knownTag, cancellation);
+
     /// <returns>Those of the feedback ids that an app has already accepted, from whichever user.</returns>
     ValueTask<IReadOnlySet<string>> FindAcceptedAsync(string tenant, string app, IReadOnlyCollection<string> feedbackIds, CancellationToken cancellation);
 

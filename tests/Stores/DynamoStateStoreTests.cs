@@ -352,6 +352,10 @@ public sealed partial class DynamoStateStoreTests(DynamoDatabase database) : Sta
         Assert.Empty(seen);
         Assert.True(made);
         Assert.Equal(AwsPrices.Table(predict), weights.CostUsd, 1e-12);
+        var (_, latest) = await MeasureAsync(async () => await store.ReadLatestWeightsAsync(User, null, Cancellation));
+        var (known, check) = await MeasureAsync(async () => await store.ReadLatestWeightsAsync(User, weights.Weights!.Tag, Cancellation));
+        Assert.True(known.IsUnchanged);
+        Assert.Equal((2 * predict.Read, 2 * predict.Read), (latest.Read, check.Read)); // never behind
         Assert.Equal(AwsPrices.Table(store.Consumed), store.SpentUsd, 1e-12);
         var sizes = (await ItemsAsync()).Where(item => item["version"].N == "2").ToDictionary(item => item["sk"].S, SizeOf);
         TestContext.Current.TestOutputHelper!.WriteLine($"update: {find.Read} + {read.Read} read units, {commit.Write} write units; prediction: {predict.Read} read units; items: "

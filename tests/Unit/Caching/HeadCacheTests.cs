@@ -49,6 +49,34 @@ public sealed class HeadCacheTests
     }
 
     [Fact]
+    public async Task StoreThatLags_IsAskedForTheLatest_AfterAChangeOfItsOwnAndOnDemand()
+    {
+        var cache = new HeadCache(_store, 1 << 20, _time);
+        _store.Learn("ann");
+        _store.Learn("ben");
+        await ReadAsync(cache, "ann");
+        await ReadAsync(cache, "ben");
+
+        _store.Lags = true;
+        _store.Learn("ann");
+        cache.Changed(User("ann"));
+        _time.Advance(TimeSpan.FromMilliseconds(1));
+        Assert.Equal((2, HeadSource.Store), await ReadAsync(cache, "ann"));
+        Assert.Equal((2, HeadSource.Kept), await ReadAsync(cache, "ann"));
+        _store.Erase("ann");
+        cache.Changed(User("ann"));
+        _time.Advance(TimeSpan.FromMilliseconds(1));
+        Assert.Equal((0, HeadSource.Store), await ReadAsync(cache, "ann"));
+
+        // What others learn is the ordinary reads' to find, unless somebody wants it now.
+        _store.Learn("ben");
+        _time.Advance(TimeSpan.FromSeconds(2));
+        Assert.Equal((1, HeadSource.Checked), await ReadAsync(cache, "ben"));
+        Assert.Equal((2, HeadSource.Store), await ReadAsync(cache, "ben", isFresh: true));
+        Assert.Equal((2, HeadSource.Kept), await ReadAsync(cache, "ben"));
+    }
+
+    [Fact]
     public async Task UserWithoutAHead_IsKeptAsSuch()
     {
         var cache = new HeadCache(_store, 1 << 20, _time);
@@ -214,7 +242,14 @@ public sealed class HeadCacheTests
     private sealed class OneTable : IStateStore
     {
         private readonly Dictionary<UserKey, long> _heads = [];
+        private Dictionary<UserKey, long>? _past;
         private TaskCompletionSource? _held, _next;
+
+        /// <summary>Who asks for no more than that is answered with what was here when this was set.</summary>
+        public bool Lags
+        {
+            set => _past = value ? new(_heads) : null;
+        }
 
         public int Reads { get; private set; }
         public int Checks { get; private set; }
@@ -247,8 +282,22 @@ public sealed class HeadCacheTests
             return ValueTask.FromResult(head?.Tag == knownTag ? new WeightsRead(null, 0, IsUnchanged: true) : new WeightsRead(head, 0));
         }
 
+        public async ValueTask<WeightsRead> ReadLatestWeightsAsync(UserKey user, string? knownTag, CancellationToken cancellation)
+        {
+            var past = _past;
+            _past = null;
+            try
+            {
+                return await (knownTag is null ? ReadWeightsAsync(user, cancellation) : ReadWeightsAsync(user, knownTag, cancellation));
+            }
+            finally
+            {
+                _past = past;
+            }
+        }
+
         private HeadWeights? Head(UserKey user) =>
-            !_heads.TryGetValue(user, out var updates) ? null : new HeadWeights { FeaturesVersion = 1, PriorVersion = 1, Updates = updates, Weights = new float[100], Offset = 0, Tag = $"{updates}" };
+            !(_past ?? _heads).TryGetValue(user, out var updates) ? null : new HeadWeights { FeaturesVersion = 1, PriorVersion = 1, Updates = updates, Weights = new float[100], Offset = 0, Tag = $"{updates}" };
 
         public int MostPerCommit => 1;
         public double SpentUsd => 0;
