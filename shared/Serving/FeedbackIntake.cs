@@ -47,20 +47,29 @@ public sealed class FeedbackIntake(Predictor predictor, IFeedbackQueue queue, Pe
     /// <exception cref="RequestException">One of them can't be accepted; the message says which, if there are several.</exception>
     public async Task<IReadOnlyList<string>> AcceptAsync(App app, IReadOnlyList<FeedbackRequest> requests, TensorBuffer buffer, CancellationToken cancellation)
     {
-        var messages = new List<FeedbackMessage>(requests.Count);
-        var ids = new string[requests.Count];
-        for (var i = 0; i < ids.Length; i++)
+        var prepared = new List<(FeedbackMessage Message, DateTimeOffset? Due)>(requests.Count);
+        for (var i = 0; i < requests.Count; i++)
         {
             try
             {
-                var message = await PrepareAsync(app, requests[i], buffer, cancellation) with { Caller = requests[i].Caller };
-                ids[i] = message.FeedbackId;
-                messages.AddRange(ByOwner(app, message));
+                prepared.Add(await PrepareAsync(app, requests[i], buffer, cancellation));
             }
-            catch (RequestException e) when (ids.Length > 1)
+            catch (RequestException e) when (requests.Count > 1)
             {
-                throw new RequestException(e.Refusal, $"feedback[{i}]: {e.Message}; none of the {ids.Length} was accepted");
+                throw new RequestException(e.Refusal, $"feedback[{i}]: {e.Message}; none of the {requests.Count} was accepted");
             }
+        }
+
+        // Only now, for the others' inputs may have taken their time: where silence was faster, it has the decision's id.
+        var now = time.GetUtcNow();
+        var ids = new string[requests.Count];
+        var messages = new List<FeedbackMessage>(requests.Count);
+        for (var i = 0; i < ids.Length; i++)
+        {
+            var (message, due) = prepared[i];
+            if (now >= due) message = message with { Late = true, FeedbackId = LateId + message.FeedbackId };
+            ids[i] = message.FeedbackId;
+            messages.AddRange(ByOwner(app, message with { Caller = requests[i].Caller }));
         }
 
         foreach (var message in messages) pending?.Add(message);
@@ -103,7 +112,8 @@ public sealed class FeedbackIntake(Predictor predictor, IFeedbackQueue queue, Pe
         return app.Head is null || message.User.Length == 0 ? [ofContext] : [ofContext, message with { Context = null, Members = null, Propensity = null }];
     }
 
-    private async ValueTask<FeedbackMessage> PrepareAsync(App app, FeedbackRequest request, TensorBuffer buffer, CancellationToken cancellation)
+    /// <returns>The message, and until when it counts before silence, where an app takes that for feedback.</returns>
+    private async ValueTask<(FeedbackMessage Message, DateTimeOffset? Due)> PrepareAsync(App app, FeedbackRequest request, TensorBuffer buffer, CancellationToken cancellation)
     {
         CheckAnswer(app, request);
         if (request.Id is { } id)
@@ -112,9 +122,7 @@ public sealed class FeedbackIntake(Predictor predictor, IFeedbackQueue queue, Pe
             var decision = seal.Open(id, app.Tenant, app.Name) ?? throw RequestException.NotFound("no such decision, or its time for feedback is over");
             if (decision.Due is not null && request.FeedbackId is not null) throw RequestException.Invalid($"'feedback_id' is of no use here: app '{app.Name}' takes silence for feedback, so a decision has one, under the decision's own id; leave it out");
             var said = MessageOn(app, decision, id, request.Label, request.Value) with { FeedbackId = request.FeedbackId ?? id };
-            // Where silence was faster, it has the decision's id.
-            if (said.At >= decision.Due) return said with { Late = true, FeedbackId = LateId + id };
-            return said.At >= decision.Expires ? said with { Late = true } : said;
+            return (said.At >= decision.Expires ? said with { Late = true } : said, decision.Due);
         }
 
         var message = new FeedbackMessage
@@ -137,19 +145,20 @@ public sealed class FeedbackIntake(Predictor predictor, IFeedbackQueue queue, Pe
             together = (await predictor.AskAsync(predict, ensemble, Terms.Patient, cancellation)).Answers[0];
             if (together.Kept.Length > 0) message = message with { Members = together.Kept, Propensity = together.Propensity };
         }
-        if (app.Head is not { } head || request.User is null) return message;
+        if (app.Head is not { } head || request.User is null) return (message, null);
         var features = await predictor.ExtractAsync(predict, head, Terms.Patient, cancellation);
         if (((ReadOnlySpan<float>)features.Rows[0]).ContainsNotFinite()) throw RequestException.Invalid("the features of this input are not finite: nothing can be learnt from it");
         var global = app.Cascade is { } cascade
             ? (await cascade.RunAsync(app.Tenant, buffer, request.Input!, long.MaxValue, cancellation)).Answers[0].Probabilities
             : together?.Probabilities ?? [];
-        return message with
+        message = message with
         {
             FeaturesVersion = features.Version,
             PriorVersion = features.Weights?.PriorVersion ?? head.PriorVersion,
             Features = ToBytes(features.Rows[0]),
             Base = ToBytes(global),
         };
+        return (message, null);
     }
 
     private FeedbackMessage MessageOn(App app, Decision decision, string id, int? label, double? value) => new()
