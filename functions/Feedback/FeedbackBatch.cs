@@ -21,6 +21,9 @@ internal sealed class FeedbackBatch(FeedbackLearner learner, AppHost apps, DueWo
     /// <summary>After a batch no sooner than so: looking costs.</summary>
     private static readonly TimeSpan Pause = TimeSpan.FromSeconds(5);
 
+    /// <summary>For all that is due after a batch: what it has learnt must not come again because a backlog took longer than the function may.</summary>
+    private static readonly TimeSpan Budget = TimeSpan.FromSeconds(5);
+
     private readonly Dictionary<(string Tenant, string App), long> _passed = [];
 
     /// <param name="what">As the schedules of template.yaml say it.</param>
@@ -59,28 +62,32 @@ internal sealed class FeedbackBatch(FeedbackLearner learner, AppHost apps, DueWo
                 failed.AddRange(group.Select(record => record.MessageId));
             }
         }
-        foreach (var (tenant, app) in seen) await TryPassAsync(tenant, app, cancellation);
+        using (var budget = new CancellationTokenSource(Budget, time))
+        {
+            foreach (var (tenant, app) in seen) await TryPassAsync(tenant, app, budget.Token);
+        }
         // Batches come one at a time, so what was spent meanwhile is this one's.
         var spent = state.SpentUsd - before;
         log.LogInformation("{Learnt} of {Messages} messages learnt; the state cost {Usd:0.00E0} USD, {Each:0.00E0} a message", records.Count - failed.Count, records.Count, spent, spent / Math.Max(1, records.Count));
         return failed;
     }
 
-    /// <summary>What fails here is done by a later batch, or when the schedule wakes this.</summary>
-    private async Task TryPassAsync(string tenant, string name, CancellationToken cancellation)
+    /// <summary>What fails here, or is not done in time, is done by a later batch, or when the schedule wakes this: the batch is learnt, and does not fail with it.</summary>
+    private async Task TryPassAsync(string tenant, string name, CancellationToken budget)
     {
+        if (budget.IsCancellationRequested) return;
         if (_passed.TryGetValue((tenant, name), out var last) && time.GetElapsedTime(last) < Pause) return;
         try
         {
-            var app = await apps.GetAsync(tenant, name, cancellation);
+            var app = await apps.GetAsync(tenant, name, budget);
             // A ranking app's events are settled by the next message of their shard.
             if (app.Document.Rank is not null || !DueWork.Waits(app)) return;
             _passed[(tenant, name)] = time.GetTimestamp();
-            await due.PassAsync(app, cancellation);
+            await due.PassAsync(app, budget);
         }
-        catch (Exception e) when (e is StoreException or RequestException or ArgumentException)
+        catch (Exception e)
         {
-            log.LogWarning("what is due of app {App} of tenant {Tenant} waits: {Error}", name, tenant, e.Message);
+            log.LogWarning(e is StoreException or RequestException or ArgumentException or OperationCanceledException ? null : e, "what is due of app {App} of tenant {Tenant} waits: {Error}", name, tenant, e.Message);
         }
     }
 }
