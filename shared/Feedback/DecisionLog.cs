@@ -61,7 +61,7 @@ public sealed class DecisionLog
     }
 
     /// <summary>What is in the app's log and what the state store still has, each feedback once.</summary>
-    /// <param name="now">Until when an event that nobody has rewarded is still waited for.</param>
+    /// <param name="now">Events whose time is not over by then are left out.</param>
     /// <exception cref="FormatException">The app makes no decisions that another policy could be judged on; the message says why.</exception>
     public static async Task<DecisionLog> ReadAsync(App app, IStateStore state, FeedbackLog log, DateTimeOffset now, CancellationToken cancellation)
     {
@@ -129,11 +129,11 @@ public sealed class DecisionLog
         var arms = new Dictionary<uint, int>();
         foreach (var (began, isActive, rewards) in events.Values)
         {
-            var isOver = began.Rank!.Due <= now;
-            if (!isActive || began.Rank.Apprentice) continue;
+            // One that still waits would count only if it had been rewarded already.
+            if (!isActive || began.Rank!.Apprentice || began.Rank.Due > now) continue;
             foreach (var place in began.Rank.Chosen ?? [])
             {
-                if (place.Candidates is null || (!isOver && (rank.Aggregation == RewardAggregation.Sum || !rewards.ContainsKey(place.Slot)))) continue;
+                if (place.Candidates is null) continue;
                 var (ids, propensities) = LoggedCandidates.Read(place.Candidates);
                 var chosen = LoggedCandidates.HashOf(place.Action);
                 int[] numbers = [.. ids.Select(NumberOf)];

@@ -260,6 +260,21 @@ public abstract class RankLearningTests
         Assert.Equal((2, 0), ((await loop.ReplayAsync()).Reproduced, (await loop.ReplayAsync()).Worst));
     }
 
+    [Theory]
+    [InlineData("earliest")]
+    [InlineData("sum")]
+    public async Task EventThatStillWaits_IsNoDecisionToJudgeBy_ThoughItWasRewarded(string aggregation)
+    {
+        await using var loop = Loop($$"""{"reward_wait":"PT1M","shards":1,"policy":{"kind":"epsilon_greedy","epsilon":1},"aggregation":"{{aggregation}}"}""");
+        foreach (var id in (string[])["e1", "e2"]) await loop.RankAsync(id, Actions);
+        await loop.RewardAsync("e1", 1);
+        await loop.LearnAsync();
+        Assert.Equal(0, (await loop.DecisionsAsync()).Count);
+
+        loop.Pass(TimeSpan.FromMinutes(1));
+        Assert.Equal((2, 0.5), ((await loop.DecisionsAsync()).Count, (await loop.DecisionsAsync()).Value));
+    }
+
     [Fact]
     public async Task Replay_FindsWhatTheLogDoesNotSay_AndRebuildsWithoutTheErased()
     {
@@ -385,6 +400,8 @@ internal sealed class RankLoop : IFeedbackQueue, IAsyncDisposable
     }
 
     public Task<RankReplayReport> ReplayAsync(bool rebuild = false) => new RankReplay(App, _state, Log(TimeProvider.System)).RunAsync(rebuild, Cancellation);
+
+    public Task<DecisionLog> DecisionsAsync() => DecisionLog.ReadAsync(App, _state, Log(_time), _time.Now, Cancellation);
 
     /// <summary>As two days later.</summary>
     public Task<IReadOnlyList<string>> CompactAsync() => Log(new SetTime { Now = DateTimeOffset.UtcNow.AddDays(2) }).CompactAsync(_tenant, App.Name, Cancellation);

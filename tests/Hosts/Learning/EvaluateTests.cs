@@ -43,7 +43,7 @@ public sealed class EvaluateTests
     {
         using var folder = new ScratchFolder();
         await using var server = await SkiffServer.StartAsync(folder.Path);
-        await server.PushAppAsync("""{"name":"news","rank":{"policy":{"kind":"epsilon_greedy","epsilon":1},"shards":1}}""");
+        await server.PushAppAsync("""{"name":"news","rank":{"policy":{"kind":"epsilon_greedy","epsilon":1},"shards":1,"reward_wait":"PT5S"}}""");
         // "a" pays in three of four, "b" in one of four, and there is "c" only now and then.
         for (var i = 0; i < 400; i++)
         {
@@ -53,7 +53,9 @@ public sealed class EvaluateTests
         }
         await Eventually.HoldsAsync("all is learnt", async () => (await server.GetAsync("/apps/news")).Body.GetProperty("rank").GetProperty("learnt").GetInt32() == 400);
 
-        var evaluated = await SkiffProcess.RunAsync("evaluate", "news", "--data", folder.Path);
+        // The last of them waits a moment longer.
+        CommandResult evaluated = null!;
+        await Eventually.HoldsAsync("all are over", async () => (evaluated = await SkiffProcess.RunAsync("evaluate", "news", "--data", folder.Path)).Output.StartsWith("400 decisions", StringComparison.Ordinal));
 
         Assert.StartsWith("400 decisions with feedback; mean reward", evaluated.Output);
         Assert.InRange(Snips(evaluated.Output, "a "), 0.65, 0.85);
