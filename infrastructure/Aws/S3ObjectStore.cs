@@ -334,7 +334,35 @@ public sealed class S3ObjectStore : IObjectStore, IDisposable
         }
     }
 
-    private Task<GetObjectMetadataResponse> HeadAsync(string key, CancellationToken cancellation) =>
+    private async Task<GetObjectMetadataResponse> HeadAsync(string key, CancellationToken cancellation)
+    {
+        try
+        {
+            return await SendHeadAsync(key, cancellation);
+        }
+        catch (StoreException e) when (e.Is(HttpStatusCode.Forbidden))
+        {
+            // The answer to HEAD has no body that could say why. GET's says it, and where it is our clock, the SDK then knows the time.
+            await AskAsync(key, cancellation);
+            return await SendHeadAsync(key, cancellation);
+        }
+    }
+
+    /// <summary>A GET that sends no content back: it fails with the reason, or does nothing.</summary>
+    private async Task AskAsync(string key, CancellationToken cancellation)
+    {
+        try
+        {
+            var request = new GetObjectRequest { BucketName = _bucket, Key = _prefix + key, EtagToMatch = "\"none\"" };
+            using var response = await CallAsync("read", key, token => _s3.GetObjectAsync(request, token), cancellation);
+        }
+        catch (StoreException e) when (e.Is(HttpStatusCode.PreconditionFailed))
+        {
+            // As no object has that tag.
+        }
+    }
+
+    private Task<GetObjectMetadataResponse> SendHeadAsync(string key, CancellationToken cancellation) =>
         CallAsync("read", key, token => _s3.GetObjectMetadataAsync(new GetObjectMetadataRequest { BucketName = _bucket, Key = _prefix + key }, token), cancellation);
 
     /// <summary>What S3 compares, and the ids of the last writes, newest first.</summary>

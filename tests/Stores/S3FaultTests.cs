@@ -100,6 +100,38 @@ public sealed class S3FaultTests(MotoServer moto) : IAsyncLifetime
         }
     }
 
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task WrongClockWhereOnlyHeadersAreAskedFor_IsCorrected(bool taken)
+    {
+        var content = Some.Bytes(PartBytes + 1);
+        if (taken) await _bucket.Open().TryCreateAsync("large/a", "first"u8.ToArray(), Cancellation);
+        await using var proxy = await _bucket.ProxyAsync();
+        var store = _bucket.Open(Hasty(proxy) with { PartBytes = PartBytes });
+        // The clock stays wrong until an answer names the error, which an answer to HEAD can't.
+        var left = 2;
+        proxy.Plan = _ => Interlocked.Decrement(ref left) >= 0 ? Fault.Skew : Fault.None;
+
+        Assert.Equal(!taken, await store.TryCreateAsync("large/a", content, Cancellation));
+
+        Assert.Equal(2, proxy.Count(Fault.Skew));
+        Some.AssertSame(taken ? "first"u8.ToArray() : content, (await store.GetAsync("large/a", Cancellation))!.Content);
+    }
+
+    [Theory]
+    [InlineData(Fault.Skew, "clock")]
+    [InlineData(Fault.Denied, "AccessDenied")]
+    public async Task RefusedWhereOnlyHeadersAreAskedFor_IsAnErrorThatSaysWhy(Fault fault, string words)
+    {
+        await using var proxy = await _bucket.ProxyAsync();
+        var store = _bucket.Open(Hasty(proxy) with { PartBytes = PartBytes });
+        proxy.Plan = _ => fault;
+
+        var error = await Assert.ThrowsAsync<StoreException>(async () => await store.TryCreateAsync("large/a", Some.Bytes(PartBytes + 1), Cancellation));
+
+        Assert.Contains(words, error.Message);
+    }
 
     [Fact]
     public async Task ConflictWithAnotherWriter_IsAskedAgain()

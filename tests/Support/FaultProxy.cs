@@ -33,6 +33,9 @@ public enum Fault
     /// <summary>403: the client's clock is an hour behind; the service never sees it.</summary>
     Skew,
 
+    /// <summary>403: the client may not do that; the service never sees it.</summary>
+    Denied,
+
     /// <summary>The connection is reset; the service never sees it.</summary>
     Reset,
 
@@ -114,6 +117,9 @@ public sealed class FaultProxy : IAsyncDisposable
                 return;
             case Fault.Skew:
                 await RefuseAsync(context, HttpStatusCode.Forbidden, "RequestTimeTooSkewed");
+                return;
+            case Fault.Denied:
+                await RefuseAsync(context, HttpStatusCode.Forbidden, "AccessDenied");
                 return;
             case Fault.Reset:
                 context.Abort();
