@@ -52,30 +52,13 @@ public sealed partial class DynamoStateStore : IEventStore
     }
 
     /// <summary>Unless its event has begun again meanwhile.</summary>
-    private async Task ForgetDueAsync(Dictionary<string, AttributeValue> due, CancellationToken cancellation)
-    {
-        var request = new TransactWriteItemsRequest
-        {
-            TransactItems =
-            [
-                new() { ConditionCheck = new ConditionCheck { TableName = _table, Key = DynamoItem.EventOfDue(due), ConditionExpression = "attribute_not_exists(pk)" } },
-                new() { Delete = new Delete { TableName = _table, Key = DynamoItem.Of(due["pk"].S, due["sk"].S) } },
-            ],
-            ReturnConsumedCapacity = ReturnConsumedCapacity.TOTAL,
-        };
-        await _calls.RunAsync("forget when an event that is gone was due", async (client, token) =>
-        {
-            try
-            {
-                _calls.CountWrite((await client.TransactWriteItemsAsync(request, token)).ConsumedCapacity);
-                return true;
-            }
-            catch (TransactionCanceledException e) when (e.CancellationReasons.Any(reason => reason.Code == "ConditionalCheckFailed"))
-            {
-                return false;
-            }
-        }, cancellation);
-    }
+    private Task ForgetDueAsync(Dictionary<string, AttributeValue> due, CancellationToken cancellation) => TryTransactAsync(
+        "forget when an event that is gone was due",
+        [
+            new() { ConditionCheck = new ConditionCheck { TableName = _table, Key = DynamoItem.EventOfDue(due), ConditionExpression = "attribute_not_exists(pk)" } },
+            new() { Delete = new Delete { TableName = _table, Key = DynamoItem.Of(due["pk"].S, due["sk"].S) } },
+        ],
+        cancellation);
 
     public async IAsyncEnumerable<WaitingEvent> ReadEventsAsync(UserKey user, [EnumeratorCancellation] CancellationToken cancellation)
     {

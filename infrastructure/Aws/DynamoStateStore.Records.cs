@@ -54,7 +54,7 @@ public sealed partial class DynamoStateStore
         await foreach (var item in ScanAsync(request, cancellation))
         {
             var key = DynamoItem.Of(item["pk"].S, item["sk"].S);
-            // What is from after the erasure stays: feedback of its own, and silence on decisions made while this looks.
+            // What is from after the erasure stays: feedback of its own, and silence on decisions made while this looks. A ranked event is no feedback yet and reads as from the beginning of time: it goes.
             if (item["sk"].S == DynamoItem.Feedback)
             {
                 if (DynamoItem.ReadFeedback(item).Accepted.Message.At <= at) deletes.Add([key]);
@@ -84,12 +84,8 @@ public sealed partial class DynamoStateStore
             _calls.CountWrite(response.ConsumedCapacity);
         }
 
-        async Task DeleteTogetherAsync(Dictionary<string, AttributeValue>[] keys)
-        {
-            var request = new TransactWriteItemsRequest { TransactItems = [.. keys.Select(key => new TransactWriteItem { Delete = new Delete { TableName = _table, Key = key } })], ReturnConsumedCapacity = ReturnConsumedCapacity.TOTAL };
-            var response = await _calls.RunAsync("erase a user's event", (client, token) => client.TransactWriteItemsAsync(request, token), cancellation);
-            _calls.CountWrite(response.ConsumedCapacity);
-        }
+        Task DeleteTogetherAsync(Dictionary<string, AttributeValue>[] keys) =>
+            TryTransactAsync("erase a user's event", [.. keys.Select(key => new TransactWriteItem { Delete = new Delete { TableName = _table, Key = key } })], CancellationToken.None);
     }
 
     /// <summary>Nothing to do: items expire.</summary>
@@ -154,29 +150,15 @@ public sealed partial class DynamoStateStore
             weights.ConditionExpression = "version = :version";
             weights.ExpressionAttributeValues = new() { [":version"] = DynamoItem.Number(version) };
         }
-        var request = new TransactWriteItemsRequest
-        {
-            TransactItems =
+        return await TryTransactAsync(
+            "erase a user's head",
             [
                 new() { Put = new Put { TableName = _table, Item = DynamoItem.OfErasure(user, new Erasure(at, version), at + ErasureHorizon) } },
                 new() { Delete = weights },
                 new() { Delete = new Delete { TableName = _table, Key = DynamoItem.Of(key, DynamoItem.Covariance) } },
                 new() { Delete = new Delete { TableName = _table, Key = DynamoItem.Of(key, DynamoItem.Replayed) } },
             ],
-            ReturnConsumedCapacity = ReturnConsumedCapacity.TOTAL,
-        };
-        return await _calls.RunAsync("erase a user's head", async (client, token) =>
-        {
-            try
-            {
-                _calls.CountWrite((await client.TransactWriteItemsAsync(request, token)).ConsumedCapacity);
-                return true;
-            }
-            catch (TransactionCanceledException e) when (e.CancellationReasons.Any(reason => reason.Code == "ConditionalCheckFailed"))
-            {
-                return false;
-            }
-        }, cancellation);
+            cancellation);
     }
 
     private IAsyncEnumerable<Dictionary<string, AttributeValue>> FindFeedbackAsync(FeedbackQuery query, CancellationToken cancellation)

@@ -187,14 +187,20 @@ public sealed partial class DynamoStateStore : IStateStore
         var writes = PutsOf(commit).Select(put => new TransactWriteItem { Put = put }).Concat(commit.Events.SelectMany(change => WritesOf(commit.User, change))).ToList();
         if (writes.Count == 0) return true;
         Check(commit, [.. writes.Select(write => write.Put).OfType<Put>()]);
+        return await TryTransactAsync("commit a user's feedback", [.. writes, .. CheckErasure(commit)], cancellation);
+    }
+
+    /// <returns>False when a condition does not hold, and nothing was written.</returns>
+    private async Task<bool> TryTransactAsync(string what, List<TransactWriteItem> items, CancellationToken cancellation)
+    {
         var request = new TransactWriteItemsRequest
         {
-            TransactItems = [.. writes, .. CheckErasure(commit)],
+            TransactItems = items,
             // By this the service knows a repetition.
             ClientRequestToken = Guid.NewGuid().ToString(),
             ReturnConsumedCapacity = ReturnConsumedCapacity.TOTAL,
         };
-        return await _calls.RunAsync("commit a user's feedback", async (client, token) =>
+        return await _calls.RunAsync(what, async (client, token) =>
         {
             try
             {

@@ -4,7 +4,7 @@ namespace Skiff.Routing;
 /// Chooses the replica for a key: of those that may take more, the one that ranks the key's slot best. No allocation, and no list of replicas is gone through when there are many.
 /// <list type="number">
 /// <item>A replica whose circuit is open is left out.</item>
-/// <item>One that has its share is left out: at most (1 + ε) × the mean of the requests that were lately given, and of those in flight (Mirrokni, Thorup, Zadimoghaddam 2018); so is one that says it is saturated.</item>
+/// <item>One that has its share is left out: at most (1 + ε) × the mean of the requests that were lately given, and of those in flight (Mirrokni, Thorup, Zadimoghaddam 2018); so is one that says it is saturated. Where that leaves out all, who has least in flight gets it.</item>
 /// <item>One that must load the model first gets one request for it at a time; the others go to the next that has it, if there is one.</item>
 /// </list>
 /// Counts are this router's own: every caller spreads what it sends. Safe for many threads; where they race, a bound may be passed by as many requests as there are threads.

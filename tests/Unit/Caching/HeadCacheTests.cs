@@ -3,6 +3,7 @@ using Skiff.Caching;
 using Skiff.Feedback;
 using Skiff.Personalization;
 using Skiff.Store;
+using Skiff.Unit.Personalization;
 
 namespace Skiff.Unit.Caching;
 
@@ -239,7 +240,7 @@ public sealed class HeadCacheTests
     }
 
     /// <summary>Heads that are no more than the number of their updates.</summary>
-    private sealed class OneTable : IStateStore
+    private sealed class OneTable : NoState
     {
         private readonly Dictionary<UserKey, long> _heads = [];
         private Dictionary<UserKey, long>? _past;
@@ -264,7 +265,7 @@ public sealed class HeadCacheTests
 
         public void LetGo() => _held!.SetResult();
 
-        public async ValueTask<WeightsRead> ReadWeightsAsync(UserKey user, CancellationToken cancellation)
+        public override async ValueTask<WeightsRead> ReadWeightsAsync(UserKey user, CancellationToken cancellation)
         {
             if (Fails) throw new StoreException("it fails");
             Reads++;
@@ -273,7 +274,7 @@ public sealed class HeadCacheTests
             return read;
         }
 
-        public ValueTask<WeightsRead> ReadWeightsAsync(UserKey user, string knownTag, CancellationToken cancellation)
+        public override ValueTask<WeightsRead> ReadWeightsAsync(UserKey user, string knownTag, CancellationToken cancellation)
         {
             if (Fails) throw new StoreException("it fails");
             var head = Head(user);
@@ -282,7 +283,7 @@ public sealed class HeadCacheTests
             return ValueTask.FromResult(head?.Tag == knownTag ? new WeightsRead(null, 0, IsUnchanged: true) : new WeightsRead(head, 0));
         }
 
-        public async ValueTask<WeightsRead> ReadLatestWeightsAsync(UserKey user, string? knownTag, CancellationToken cancellation)
+        public override async ValueTask<WeightsRead> ReadLatestWeightsAsync(UserKey user, string? knownTag, CancellationToken cancellation)
         {
             var past = _past;
             _past = null;
@@ -298,18 +299,5 @@ public sealed class HeadCacheTests
 
         private HeadWeights? Head(UserKey user) =>
             !(_past ?? _heads).TryGetValue(user, out var updates) ? null : new HeadWeights { FeaturesVersion = 1, PriorVersion = 1, Updates = updates, Weights = new float[100], Offset = 0, Tag = $"{updates}" };
-
-        public int MostPerCommit => 1;
-        public double SpentUsd => 0;
-
-        public ValueTask<UserRead> ReadUserAsync(UserKey user, CancellationToken cancellation) => throw new NotSupportedException();
-        public IAsyncEnumerable<KeptFeedback> ReadFeedbackAsync(FeedbackQuery query, CancellationToken cancellation) => throw new NotSupportedException();
-        public IAsyncEnumerable<string> ReadUsersAsync(string tenant, string app, CancellationToken cancellation) => throw new NotSupportedException();
-        public ValueTask EraseAsync(UserKey user, DateTimeOffset at, CancellationToken cancellation) => throw new NotSupportedException();
-        public ValueTask PurgeAsync(string tenant, string app, DateTimeOffset before, CancellationToken cancellation) => throw new NotSupportedException();
-        public ValueTask<IReadOnlyDictionary<string, byte[]>> LogKeysAsync(string tenant, string app, IReadOnlyCollection<string>? users, bool create, CancellationToken cancellation) => throw new NotSupportedException();
-        public ValueTask<IReadOnlySet<string>> FindAcceptedAsync(string tenant, string app, IReadOnlyCollection<string> feedbackIds, CancellationToken cancellation) => throw new NotSupportedException();
-        public ValueTask<IReadOnlyList<bool>> CommitAsync(IReadOnlyList<UserCommit> commits, CancellationToken cancellation) => throw new NotSupportedException();
-        public ValueTask FlushAsync(CancellationToken cancellation) => throw new NotSupportedException();
     }
 }

@@ -2,6 +2,7 @@ using Microsoft.Extensions.Logging.Abstractions;
 using Skiff.Feedback;
 using Skiff.Personalization;
 using Skiff.Store;
+using Skiff.Unit.Personalization;
 
 namespace Skiff.Unit.Feedback;
 
@@ -43,33 +44,5 @@ public sealed class FeedbackWorkerTests
         public ValueTask SendAsync(IReadOnlyList<FeedbackMessage> messages, CancellationToken cancellation) => throw new NotSupportedException();
 
         public ValueTask CompleteAsync(IReadOnlyList<ReceivedFeedback> messages, CancellationToken cancellation) => default;
-    }
-
-    private sealed class NoState : IStateStore
-    {
-        public ValueTask<UserRead> ReadUserAsync(UserKey user, CancellationToken cancellation) => throw new NotSupportedException();
-
-        public IAsyncEnumerable<KeptFeedback> ReadFeedbackAsync(FeedbackQuery query, CancellationToken cancellation) => throw new NotSupportedException();
-
-        public IAsyncEnumerable<string> ReadUsersAsync(string tenant, string app, CancellationToken cancellation) => throw new NotSupportedException();
-
-        public ValueTask EraseAsync(UserKey user, DateTimeOffset at, CancellationToken cancellation) => throw new NotSupportedException();
-
-        public ValueTask PurgeAsync(string tenant, string app, DateTimeOffset before, CancellationToken cancellation) => throw new NotSupportedException();
-
-        public ValueTask<IReadOnlyDictionary<string, byte[]>> LogKeysAsync(string tenant, string app, IReadOnlyCollection<string>? users, bool create, CancellationToken cancellation) => throw new NotSupportedException();
-
-        public int MostPerCommit => 1;
-        public double SpentUsd => 0;
-
-        public ValueTask<WeightsRead> ReadWeightsAsync(UserKey user, CancellationToken cancellation) => throw new NotSupportedException();
-
-        public ValueTask<WeightsRead> ReadWeightsAsync(UserKey user, string knownTag, CancellationToken cancellation) => throw new NotSupportedException();
-
-        public ValueTask<IReadOnlySet<string>> FindAcceptedAsync(string tenant, string app, IReadOnlyCollection<string> feedbackIds, CancellationToken cancellation) => throw new NotSupportedException();
-
-        public ValueTask<IReadOnlyList<bool>> CommitAsync(IReadOnlyList<UserCommit> commits, CancellationToken cancellation) => throw new NotSupportedException();
-
-        public ValueTask FlushAsync(CancellationToken cancellation) => default;
     }
 }

@@ -18,6 +18,7 @@ public sealed class RouterTests
         var options = new RouterOptions { Slack = 0.05 + random.NextDouble(), Window = 16, Grace = random.Next(1, 8) };
         var router = Some(count, options);
         var (open, keys) = (new List<Lease>(), random.Next(1, 50));
+        double Share(int requests) => requests * ((1 + options.Slack) / count) + options.Grace;
         for (var i = 0; i < 3000; i++)
         {
             if (open.Count > 0 && random.Next(3) == 0)
@@ -27,15 +28,19 @@ public sealed class RouterTests
                 open.RemoveAt(end);
                 continue;
             }
+            var replicas = router.Replicas.Replicas.ToArray();
+            var share = Share(replicas.Sum(replica => replica.Assigned) + 1);
+            var crowd = Share(open.Count + 1);
+            var (hasRoom, least) = (replicas.Any(replica => replica.Assigned + 1 <= share && replica.InFlight + 1 <= crowd), replicas.Min(replica => replica.InFlight));
+
             Assert.True(router.TryTake(RouteKey.OfUser("t", "a", $"{random.Next(keys)}"), 0, null, out var lease));
+
             open.Add(lease);
-            var (given, inFlight) = (0, 0);
-            foreach (var replica in router.Replicas.Replicas) (given, inFlight) = (given + replica.Assigned, inFlight + replica.InFlight);
-            Assert.InRange(lease.Replica.InFlight, 1, (1 + options.Slack) * inFlight / count + options.Grace + 1e-9);
-            // Halving rounds each count down, by less than one each. Where everybody has his share of one or the other, who has least in flight is given more.
-            var share = (1 + options.Slack) * (given + count) / count + options.Grace + 1;
-            Assert.True(lease.Replica.Assigned <= share || router.Replicas.Replicas.ToArray().All(other => lease.Replica.InFlight - 1 <= other.InFlight), $"{lease.Replica.Assigned} of {share}");
-            Assert.Equal(open.Count, inFlight);
+            // Many short requests may have filled all but those that are busy with long ones.
+            if (hasRoom) Assert.True(lease.Replica.Assigned <= share && lease.Replica.InFlight <= crowd);
+            else Assert.Equal(least + 1, lease.Replica.InFlight);
+            Assert.InRange(lease.Replica.InFlight, 1, crowd);
+            Assert.Equal(open.Count, router.Replicas.Replicas.ToArray().Sum(replica => replica.InFlight));
         }
     }));
 
