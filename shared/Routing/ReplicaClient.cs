@@ -121,11 +121,7 @@ public sealed class ReplicaClient(Router router, HttpMessageInvoker http, Caller
                     if (!byCopies && attempts == 0 && router.TryTakeSlow(request.Model, null, out var lease)) tried = lease.Replica;
                     else if (!router.TryTake(request.Key, request.Model, last, out lease) && (last is null || !router.TryTake(request.Key, request.Model, null, out lease))) break;
                     last = Start(request, lease, began, running, ends.Token);
-                    if (attempts++ == 0 && byCopies && router.TryTakeSlow(request.Model, last, out var copy))
-                    {
-                        if (router.Budget.TrySpend()) _ = CopyAsync(request, copy, began);
-                        else copy.End(Outcome.Abandoned);
-                    }
+                    attempts++;
                 }
                 var done = await FirstAsync(request, running, mayHedge, ends.Token);
                 if (done is null)
@@ -145,6 +141,7 @@ public sealed class ReplicaClient(Router router, HttpMessageInvoker http, Caller
                     refused?.Close(refused.Outcome);
                     // The one that was asked first was late, also where it answers first; the one asked besides may have been about to answer.
                     foreach (var loser in running) loser.Close(loser.Number < done.Number ? Outcome.Late : Outcome.Abandoned);
+                    if (byCopies) TrySlow(request, done.Lease.Replica);
                     var isLate = running.Exists(loser => loser.Number > done.Number) || (done.Lease.Replica == tried && IsLate(request, done.Lease));
                     return new ReplicaReply(done.Response!, done.Lease, isLate ? Outcome.Late : Outcome.Answered, done.Cancel);
                 }
@@ -199,13 +196,20 @@ public sealed class ReplicaClient(Router router, HttpMessageInvoker http, Caller
         return lease.Replica;
     }
 
-    /// <summary>Tries a slow replica with a request that another answers.</summary>
-    private async Task CopyAsync(ForwardedRequest request, Lease lease, long began)
+    /// <summary>Tries a slow replica, if one is due, with a request that another has answered: not before, or on a machine that they share each would make the other late.</summary>
+    private void TrySlow(ForwardedRequest request, Replica answered)
+    {
+        if (!router.TryTakeSlow(request.Model, answered, out var copy)) return;
+        // The body is the caller's, who doesn't wait.
+        if (router.Budget.TrySpend()) _ = CopyAsync(request with { Body = request.Body.ToArray() }, copy);
+        else copy.End(Outcome.Abandoned);
+    }
+
+    private async Task CopyAsync(ForwardedRequest request, Lease lease)
     {
         using var patience = new CancellationTokenSource(CopyPatience, time);
         var attempt = new Attempt(lease, 0, patience);
-        // The body is the caller's, who doesn't wait.
-        await RunAsync(request with { Body = request.Body.ToArray() }, attempt, began);
+        await RunAsync(request, attempt, lease.Began);
         using (attempt.Response)
         {
             var isLate = patience.IsCancellationRequested || IsLate(request, lease);

@@ -218,21 +218,26 @@ public sealed class RouterTests
         for (var i = 0; i < 40 && !replica.IsOut; i++) End(i % 2 == 0 ? Outcome.Late : Outcome.Answered);
         Assert.True(replica.IsOut);
 
-        // From here on nobody waits for it; a copy that is in time by chance brings nothing back, and one that is late makes the next pause longer.
+        // From here on nobody waits for it; a copy that is in time by chance brings nothing back, and one late after the other makes the pauses longer.
         Assert.False(router.TryTakeSlow(0, null, out _));
         _time.Advance(router.Options.Pause);
         Assert.NotEqual(replica, Chosen(key));
         for (var i = 0; i < 10; i++) Copy(Outcome.Answered);
         Assert.True(replica.IsOut);
         Copy(Outcome.Late);
-        _time.Advance(router.Options.Pause);
-        Assert.False(router.TryTakeSlow(0, null, out _));
-        _time.Advance(router.Options.Pause);
-        // Late no more often than anybody.
-        for (var i = 1; i <= 60 && replica.IsOut; i++)
+        for (var pause = router.Options.Pause; pause < router.Options.LongestPause; pause *= 2)
+        {
+            _time.Advance(pause - TimeSpan.FromMilliseconds(1));
+            Assert.False(router.TryTakeSlow(0, null, out _));
+            _time.Advance(TimeSpan.FromMilliseconds(1));
+            Copy(Outcome.Late);
+        }
+        _time.Advance(router.Options.LongestPause);
+        // Late no more often than others: each time it waits no longer than the first time.
+        for (var i = 1; i <= 100 && replica.IsOut; i++)
         {
             Copy(i % 20 == 0 ? Outcome.Late : Outcome.Answered);
-            _time.Advance(router.Options.LongestPause);
+            if (i % 20 == 0) _time.Advance(router.Options.Pause);
         }
         Assert.False(replica.IsOut);
         Assert.Equal(replica, Chosen(key));
