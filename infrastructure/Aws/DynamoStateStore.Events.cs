@@ -14,7 +14,7 @@ namespace Skiff.Aws;
 public sealed partial class DynamoStateStore : IEventStore
 {
     public async ValueTask<IReadOnlyList<WaitingEvent>> ReadEventsAsync(UserKey shard, IReadOnlyCollection<string> ids, CancellationToken cancellation) =>
-        await ReadEventItemsAsync([.. ids.Distinct().Select(id => DynamoItem.KeyOfEvent(shard, id))], cancellation);
+        await ReadEventItemsAsync(ids.Distinct().Select(id => DynamoItem.KeyOfEvent(shard, id)), cancellation);
 
     public async ValueTask<IReadOnlyList<WaitingEvent>> FindDueAsync(UserKey shard, DateTimeOffset at, int most, CancellationToken cancellation)
     {
@@ -68,29 +68,8 @@ public sealed partial class DynamoStateStore : IEventStore
         await foreach (var item in ScanAsync(request, cancellation)) yield return DynamoItem.ReadEvent(item);
     }
 
-    private async Task<IReadOnlyList<WaitingEvent>> ReadEventItemsAsync(IReadOnlyList<Dictionary<string, AttributeValue>> keys, CancellationToken cancellation)
-    {
-        var found = new List<WaitingEvent>();
-        foreach (var chunk in keys.Chunk(MostKeysARead))
-        {
-            var open = chunk.ToList();
-            for (var attempt = 1; open.Count > 0; attempt++)
-            {
-                if (attempt > _options.MostAttempts) throw new StoreException($"the DynamoDB table '{_table}' left {open.Count} keys unread {_options.MostAttempts} times in a row: it is overloaded. Raise its limits, or try again later.");
-                if (attempt > 1) await _calls.PauseAsync(attempt - 1, cancellation);
-                var request = new BatchGetItemRequest
-                {
-                    RequestItems = new() { [_table] = new KeysAndAttributes { Keys = open, ConsistentRead = true } },
-                    ReturnConsumedCapacity = ReturnConsumedCapacity.TOTAL,
-                };
-                var response = await _calls.RunAsync("read events", (client, token) => client.BatchGetItemAsync(request, token), cancellation);
-                _calls.CountRead(response.ConsumedCapacity);
-                found.AddRange((response.Responses?.GetValueOrDefault(_table) ?? []).Select(DynamoItem.ReadEvent));
-                open = response.UnprocessedKeys?.GetValueOrDefault(_table)?.Keys ?? [];
-            }
-        }
-        return found;
-    }
+    private async Task<IReadOnlyList<WaitingEvent>> ReadEventItemsAsync(IEnumerable<Dictionary<string, AttributeValue>> keys, CancellationToken cancellation) =>
+        [.. (await ReadItemsAsync("read events", keys, null, cancellation)).Select(DynamoItem.ReadEvent)];
 
     private IEnumerable<TransactWriteItem> WritesOf(UserKey shard, EventChange change)
     {

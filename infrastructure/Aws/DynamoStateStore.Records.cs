@@ -1,7 +1,7 @@
-using System.Collections.Concurrent;
 using System.Globalization;
 using System.Runtime.CompilerServices;
 using System.Security.Cryptography;
+using System.Threading.Channels;
 using Amazon.DynamoDBv2;
 using Amazon.DynamoDBv2.Model;
 using Skiff.Feedback;
@@ -12,7 +12,7 @@ namespace Skiff.Aws;
 
 /// <remarks>
 /// Feedback lies by the hash of its id and not by its user, which keeps a commit cheap; so whoever wants all of a user's, or of an app's, reads through the table (a scan, consistent, a
-/// read unit for 4 KB each). That is what quarantine, export, erasure and replay cost, and the log's day three times: about 0.03 USD for a table of 1 GB.
+/// read unit for 4 KB each). That is what quarantine, export, erasure, replay and a day of the log cost: about 0.03 USD for a table of 1 GB.
 /// </remarks>
 public sealed partial class DynamoStateStore
 {
@@ -61,7 +61,7 @@ public sealed partial class DynamoStateStore
             }
             else if (DynamoItem.ReadEvent(item) is var waiting && FeedbackMessage.Read(waiting.Body).Since <= at) deletes.Add([key, DynamoItem.KeyOfDue(item["pk"].S, waiting)]);
         }
-        using var turns = new SemaphoreSlim(CommitsAtOnce);
+        using var turns = new SemaphoreSlim(CallsAtOnce);
         await Task.WhenAll(deletes.Select(async keys =>
         {
             await turns.WaitAsync(cancellation);
@@ -93,31 +93,35 @@ public sealed partial class DynamoStateStore
 
     public async ValueTask<IReadOnlyDictionary<string, byte[]>> LogKeysAsync(string tenant, string app, IReadOnlyCollection<string>? users, bool create, CancellationToken cancellation)
     {
-        var keys = new ConcurrentDictionary<string, byte[]>();
+        var keys = new Dictionary<string, byte[]>();
         if (users is null)
         {
             var prefix = DynamoItem.PrefixOf(tenant, app, "user");
             await foreach (var item in ScanAsync(ScanFor(prefix, DynamoItem.LogKey), cancellation)) keys[UserIn(item["pk"].S, prefix)] = item["key"].B.ToArray();
         }
-        await Parallel.ForEachAsync(users ?? [], new ParallelOptions { MaxDegreeOfParallelism = CommitsAtOnce, CancellationToken = cancellation }, async (user, token) =>
+        var open = (users ?? []).ToHashSet();
+        while (open.Count > 0)
         {
-            var place = DynamoItem.Of(DynamoItem.KeyOf(new UserKey(tenant, app, user)), DynamoItem.LogKey);
-            while (await ReadKeyAsync(place, token) is var key)
+            var places = open.ToDictionary(user => DynamoItem.KeyOf(new UserKey(tenant, app, user)));
+            foreach (var item in await ReadItemsAsync("read users' log keys", places.Keys.Select(pk => DynamoItem.Of(pk, DynamoItem.LogKey)), null, cancellation))
             {
-                if (key is not null) keys[user] = key;
-                if (key is not null || !create) break;
-                await TryPutKeyAsync(place, token);
+                var user = places[item["pk"].S];
+                keys[user] = item["key"].B.ToArray();
+                open.Remove(user);
             }
-        });
+            if (!create) break;
+            // Read again, since another may be faster.
+            await Parallel.ForEachAsync(open, new ParallelOptions { MaxDegreeOfParallelism = CallsAtOnce, CancellationToken = cancellation },
+                async (user, token) => await TryPutKeyAsync(DynamoItem.Of(DynamoItem.KeyOf(new UserKey(tenant, app, user)), DynamoItem.LogKey), token));
+        }
         return keys;
     }
 
-    private async Task<byte[]?> ReadKeyAsync(Dictionary<string, AttributeValue> place, CancellationToken cancellation)
+    public async ValueTask<IReadOnlyDictionary<string, DateTimeOffset>> FindErasedAsync(string tenant, string app, IReadOnlyCollection<string> users, CancellationToken cancellation)
     {
-        var request = new GetItemRequest { TableName = _table, Key = place, ConsistentRead = true, ReturnConsumedCapacity = ReturnConsumedCapacity.TOTAL };
-        var response = await _calls.RunAsync("read a user's log key", (client, token) => client.GetItemAsync(request, token), cancellation);
-        _calls.CountRead(response.ConsumedCapacity);
-        return response.Item is { Count: > 0 } item ? item["key"].B.ToArray() : null;
+        var places = users.Distinct().ToDictionary(user => DynamoItem.KeyOf(new UserKey(tenant, app, user)));
+        var erasures = await ReadItemsAsync("look for users who were erased", places.Keys.Select(pk => DynamoItem.Of(pk, DynamoItem.Erased)), null, cancellation);
+        return erasures.ToDictionary(item => places[item["pk"].S], item => DynamoItem.ReadErasure(item).At);
     }
 
     private async Task TryPutKeyAsync(Dictionary<string, AttributeValue> place, CancellationToken cancellation)
@@ -163,7 +167,7 @@ public sealed partial class DynamoStateStore
 
     private IAsyncEnumerable<Dictionary<string, AttributeValue>> FindFeedbackAsync(FeedbackQuery query, CancellationToken cancellation)
     {
-        var request = ScanFor(DynamoItem.PrefixOf(query.Tenant, query.App, DynamoItem.Feedback), DynamoItem.Feedback);
+        var request = ScanFor([.. query.Apps.Select(app => DynamoItem.PrefixOf(query.Tenant, app, DynamoItem.Feedback))], DynamoItem.Feedback);
         if (query.User is { } user)
         {
             request.FilterExpression += " AND #user = :user";
@@ -210,24 +214,66 @@ public sealed partial class DynamoStateStore
         ReturnConsumedCapacity = ReturnConsumedCapacity.TOTAL,
     };
 
-    private ScanRequest ScanFor(string prefix, string sk) => new()
+    private ScanRequest ScanFor(string prefix, string sk) => ScanFor([prefix], sk);
+
+    /// <param name="prefixes">One of them is how the key begins.</param>
+    private ScanRequest ScanFor(IReadOnlyList<string> prefixes, string sk) => new()
     {
         TableName = _table,
         ConsistentRead = true,
-        FilterExpression = "begins_with(pk, :prefix) AND sk = :sk",
-        ExpressionAttributeValues = new() { [":prefix"] = new() { S = prefix }, [":sk"] = new() { S = sk } },
+        FilterExpression = $"({string.Join(" OR ", prefixes.Select((_, i) => $"begins_with(pk, :prefix{i})"))}) AND sk = :sk",
+        ExpressionAttributeValues = new(prefixes.Select((prefix, i) => KeyValuePair.Create($":prefix{i}", new AttributeValue { S = prefix }))) { [":sk"] = new() { S = sk } },
         ReturnConsumedCapacity = ReturnConsumedCapacity.TOTAL,
     };
 
+    /// <summary>What the scan finds, in no order: the table's segments are looked through side by side, as far ahead as somebody takes what was found.</summary>
     private async IAsyncEnumerable<Dictionary<string, AttributeValue>> ScanAsync(ScanRequest request, [EnumeratorCancellation] CancellationToken cancellation)
     {
-        do
+        var pages = Channel.CreateBounded<List<Dictionary<string, AttributeValue>>>(CallsAtOnce);
+        using var ends = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        var scanning = ScanAllAsync();
+        try
         {
-            var response = await _calls.RunAsync("look through the table", (client, token) => client.ScanAsync(request, token), cancellation);
-            _calls.CountRead(response.ConsumedCapacity);
-            foreach (var item in response.Items ?? []) yield return item;
-            request.ExclusiveStartKey = response.LastEvaluatedKey;
+            await foreach (var page in pages.Reader.ReadAllAsync(ends.Token))
+            {
+                foreach (var item in page) yield return item;
+            }
         }
-        while (request.ExclusiveStartKey is { Count: > 0 });
+        finally
+        {
+            await ends.CancelAsync();
+            await scanning;
+        }
+
+        async Task ScanAllAsync()
+        {
+            try
+            {
+                await Parallel.ForAsync(0, CallsAtOnce, ends.Token, async (segment, token) => await ScanSegmentAsync(segment, token));
+                pages.Writer.Complete();
+            }
+            catch (Exception e)
+            {
+                pages.Writer.Complete(e); // the reader throws it
+            }
+        }
+
+        async Task ScanSegmentAsync(int segment, CancellationToken token)
+        {
+            var part = new ScanRequest
+            {
+                TableName = request.TableName, ConsistentRead = request.ConsistentRead, FilterExpression = request.FilterExpression, ProjectionExpression = request.ProjectionExpression,
+                ExpressionAttributeNames = request.ExpressionAttributeNames, ExpressionAttributeValues = request.ExpressionAttributeValues, ReturnConsumedCapacity = request.ReturnConsumedCapacity,
+                Segment = segment, TotalSegments = CallsAtOnce,
+            };
+            do
+            {
+                var response = await _calls.RunAsync("look through the table", (client, within) => client.ScanAsync(part, within), token);
+                _calls.CountRead(response.ConsumedCapacity);
+                if (response.Items is { Count: > 0 } items) await pages.Writer.WriteAsync(items, token);
+                part.ExclusiveStartKey = response.LastEvaluatedKey;
+            }
+            while (part.ExclusiveStartKey is { Count: > 0 });
+        }
     }
 }

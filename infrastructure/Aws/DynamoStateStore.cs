@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Globalization;
 using Amazon.DynamoDBv2;
 using Amazon.DynamoDBv2.Model;
@@ -22,7 +23,7 @@ public sealed partial class DynamoStateStore : IStateStore
     private const int MostKeysARead = 100;
 
     // Each has a connection of its own; a hundred users in a batch shall not open a hundred.
-    private const int CommitsAtOnce = 8;
+    private const int CallsAtOnce = 8;
 
     private readonly string _table;
     private readonly DynamoOptions _options;
@@ -122,28 +123,36 @@ public sealed partial class DynamoStateStore : IStateStore
 
     public async ValueTask<IReadOnlySet<string>> FindAcceptedAsync(string tenant, string app, IReadOnlyCollection<string> feedbackIds, CancellationToken cancellation)
     {
-        var found = new HashSet<string>();
-        foreach (var ids in feedbackIds.Distinct().Chunk(MostKeysARead))
+        var idOf = feedbackIds.Distinct().ToDictionary(id => DynamoItem.KeyOf(tenant, app, id));
+        var found = await ReadItemsAsync("look for accepted feedback", idOf.Keys.Select(pk => DynamoItem.Of(pk, DynamoItem.Feedback)), "pk", cancellation);
+        return found.Select(item => idOf[item["pk"].S]).ToHashSet();
+    }
+
+    /// <summary>The items that there are under the keys, in any order.</summary>
+    /// <param name="attributes">That are wanted of each; null for all.</param>
+    private async Task<IReadOnlyList<Dictionary<string, AttributeValue>>> ReadItemsAsync(string what, IEnumerable<Dictionary<string, AttributeValue>> keys, string? attributes, CancellationToken cancellation)
+    {
+        var found = new ConcurrentBag<Dictionary<string, AttributeValue>>();
+        await Parallel.ForEachAsync(keys.Chunk(MostKeysARead), new ParallelOptions { MaxDegreeOfParallelism = CallsAtOnce, CancellationToken = cancellation }, async (chunk, token) =>
         {
-            var idOf = ids.ToDictionary(id => DynamoItem.KeyOf(tenant, app, id));
-            var open = idOf.Keys.Select(pk => DynamoItem.Of(pk, DynamoItem.Feedback)).ToList();
+            var open = chunk.ToList();
             for (var attempt = 1; open.Count > 0; attempt++)
             {
                 if (attempt > _options.MostAttempts) throw new StoreException($"the DynamoDB table '{_table}' left {open.Count} keys unread {_options.MostAttempts} times in a row: it is overloaded. Raise its limits, or try again later.");
-                if (attempt > 1) await _calls.PauseAsync(attempt - 1, cancellation);
+                if (attempt > 1) await _calls.PauseAsync(attempt - 1, token);
                 var request = new BatchGetItemRequest
                 {
                     // Consistent, or whoever lost a race would not see what he lost to.
-                    RequestItems = new() { [_table] = new KeysAndAttributes { Keys = open, ConsistentRead = true, ProjectionExpression = "pk" } },
+                    RequestItems = new() { [_table] = new KeysAndAttributes { Keys = open, ConsistentRead = true, ProjectionExpression = attributes } },
                     ReturnConsumedCapacity = ReturnConsumedCapacity.TOTAL,
                 };
-                var response = await _calls.RunAsync("look for accepted feedback", (client, token) => client.BatchGetItemAsync(request, token), cancellation);
+                var response = await _calls.RunAsync(what, (client, within) => client.BatchGetItemAsync(request, within), token);
                 _calls.CountRead(response.ConsumedCapacity);
-                found.UnionWith((response.Responses?.GetValueOrDefault(_table) ?? []).Select(item => idOf[item["pk"].S]));
+                foreach (var item in response.Responses?.GetValueOrDefault(_table) ?? []) found.Add(item);
                 open = response.UnprocessedKeys?.GetValueOrDefault(_table)?.Keys ?? [];
             }
-        }
-        return found;
+        });
+        return [.. found];
     }
 
     /// <summary>Every commit is tried, whatever happens to the others; then the first failure is thrown. Those that were made stand, and are found accepted when tried again.</summary>
@@ -152,7 +161,7 @@ public sealed partial class DynamoStateStore : IStateStore
         // The same feedback id twice: the first commit that has it is the faster one.
         var taken = new HashSet<string>();
         var isFirst = commits.Select(commit => TryTake(commit, taken)).ToArray();
-        using var turns = new SemaphoreSlim(CommitsAtOnce);
+        using var turns = new SemaphoreSlim(CallsAtOnce);
         return await Task.WhenAll(commits.Select(async (commit, i) =>
         {
             if (!isFirst[i]) return false;

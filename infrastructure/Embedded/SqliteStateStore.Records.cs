@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Security.Cryptography;
+using System.Text.Json;
 using Microsoft.Data.Sqlite;
 using Skiff.Feedback;
 using Skiff.Personalization;
@@ -89,17 +90,24 @@ public sealed partial class SqliteStateStore
         });
     }
 
+    public ValueTask<IReadOnlyDictionary<string, DateTimeOffset>> FindErasedAsync(string tenant, string app, IReadOnlyCollection<string> users, CancellationToken cancellation)
+    {
+        cancellation.ThrowIfCancellationRequested();
+        return ValueTask.FromResult(WithReader(connection => connection.FindErased(tenant, app, users)));
+    }
+
     private sealed partial class Connection
     {
         private const string Naming = "json_extract(CAST(body AS TEXT), '$.user') = $naming";
 
+        // A user's by the index; others by their order (a plus keeps SQLite from the index, by which it would sort all that is left for each page).
         public List<KeptFeedback> ReadFeedback(FeedbackQuery query, long after) => Select(
-            "SELECT seq, learnt, note, body, committed FROM feedback WHERE tenant = $tenant AND app = $app AND seq > $after AND committed >= $from AND committed < $to"
-            + (query.User is null ? "" : " AND user = $user") + (query.Naming is null ? "" : $" AND {Naming}") + (query.OnlyQuarantined ? $" AND learnt = 0 AND note LIKE '{AcceptedFeedback.Quarantine}%'" : "") + $" ORDER BY seq LIMIT {PageSize}",
+            "SELECT seq, learnt, note, body, committed FROM feedback WHERE "
+            + (query.User is null ? "+tenant = $tenant AND +app" : "user = $user AND tenant = $tenant AND app") + " IN (SELECT value FROM json_each($apps)) AND seq > $after AND committed >= $from AND committed < $to" + (query.Naming is null ? "" : $" AND {Naming}") + (query.OnlyQuarantined ? $" AND learnt = 0 AND note LIKE '{AcceptedFeedback.Quarantine}%'" : "") + $" ORDER BY seq LIMIT {PageSize}",
             reader => new KeptFeedback(
                 new AcceptedFeedback(FeedbackMessage.Deserialize(reader.GetFieldValue<byte[]>(3)), reader.GetInt64(1) != 0, reader.IsDBNull(2) ? null : reader.GetString(2)),
                 reader.GetInt64(0), DateTimeOffset.FromUnixTimeMilliseconds(reader.GetInt64(4))),
-            ("$tenant", query.Tenant), ("$app", query.App), ("$after", after), ("$from", query.From.ToUnixTimeMilliseconds()), ("$to", query.To.ToUnixTimeMilliseconds()), ("$user", query.User ?? ""), ("$naming", query.Naming ?? ""));
+            ("$tenant", query.Tenant), ("$apps", JsonSerializer.Serialize(query.Apps)), ("$after", after), ("$from", query.From.ToUnixTimeMilliseconds()), ("$to", query.To.ToUnixTimeMilliseconds()), ("$user", query.User ?? ""), ("$naming", query.Naming ?? ""));
 
         public int Erase(UserKey user, DateTimeOffset at, TimeSpan horizon)
         {
@@ -110,6 +118,16 @@ public sealed partial class SqliteStateStore
             erased += Execute($"DELETE FROM feedback WHERE tenant = $tenant AND app = $app AND {Naming}", ("$tenant", user.Tenant), ("$app", UserKey.OfShard("", user.App, 0).App), ("$naming", user.User));
             Execute("INSERT INTO erasures VALUES ($tenant, $app, $user, $at, $version)", [.. key, ("$at", at.ToUnixTimeMilliseconds()), ("$version", version)]);
             Execute("DELETE FROM erasures WHERE at < $old", ("$old", (at - horizon).ToUnixTimeMilliseconds()));
+            return erased;
+        }
+
+        public IReadOnlyDictionary<string, DateTimeOffset> FindErased(string tenant, string app, IReadOnlyCollection<string> users)
+        {
+            var erased = new Dictionary<string, DateTimeOffset>();
+            foreach (var user in users)
+            {
+                if (ReadErasure(new UserKey(tenant, app, user)) is { } erasure) erased[user] = erasure.At;
+            }
             return erased;
         }
 

@@ -22,6 +22,12 @@ public sealed record KeptFeedback(AcceptedFeedback Accepted, long Order, DateTim
 /// <summary>Which feedback is looked for.</summary>
 public sealed record FeedbackQuery(string Tenant, string App)
 {
+    /// <summary>Whether it is looked for in all parts of the app: that of contexts and of shards too.</summary>
+    public bool InAllParts { get; init; }
+
+    /// <summary>What it lies under.</summary>
+    public IReadOnlyList<string> Apps => InAllParts ? UserKey.FeedbackApps(App) : [App];
+
     /// <summary>Null for every user's.</summary>
     public string? User { get; init; }
 
@@ -50,6 +56,9 @@ public interface IUserRecords
     /// A commit computed from what was read before fails.
     /// </summary>
     ValueTask EraseAsync(UserKey user, DateTimeOffset at, CancellationToken cancellation);
+
+    /// <returns>Of the users, those who were erased and when; as far as it is remembered.</returns>
+    ValueTask<IReadOnlyDictionary<string, DateTimeOffset>> FindErasedAsync(string tenant, string app, IReadOnlyCollection<string> users, CancellationToken cancellation);
 
     /// <summary>Every user of an app who has a head.</summary>
     IAsyncEnumerable<string> ReadUsersAsync(string tenant, string app, CancellationToken cancellation);

@@ -390,6 +390,17 @@ public sealed partial class DynamoStateStoreTests(DynamoDatabase database) : Sta
     }
 
     [Fact]
+    public async Task LookThroughTheTable_ThatFailsInOnePart_Fails_AndEndsWithWhoeverStopsReading()
+    {
+        for (var i = 0; i < 40; i++) await CommitAsync(User with { User = $"u{i}" }, null, Some.Head(), $"f{i}");
+        var store = Faulty(call => call is { Operation: "Scan", Number: 5 } ? FaultyTransport.Refuse("AccessDeniedException") : null);
+
+        var error = await Assert.ThrowsAsync<StoreException>(async () => await store.ReadUsersAsync(User.Tenant, User.App, Cancellation).CountAsync(Cancellation));
+        Assert.Contains("look through the table", error.Message);
+        Assert.NotEmpty(await Store.ReadUsersAsync(User.Tenant, User.App, Cancellation).FirstAsync(Cancellation));
+    }
+
+    [Fact]
     public async Task ErasureWhoseCallerHasGone_IsCarriedToItsEnd()
     {
         var (shard, at) = (UserKey.OfSilence(User.Tenant, User.App, 0), new DateTimeOffset(2026, 1, 2, 12, 0, 0, TimeSpan.Zero));

@@ -23,6 +23,37 @@ public abstract partial class StateStoreTests
     }
 
     [Fact]
+    public async Task FeedbackOfAllParts_IsThatOfUsersContextsAndShards()
+    {
+        var context = UserKey.OfContext(User.Tenant, User.App, "evening");
+        var shard = UserKey.OfShard(User.Tenant, User.App, 3);
+        await CommitAsync(User, null, Some.Head(1), "f1");
+        await CommitAsync(context, null, Some.Head(1), "f2");
+        await CommitAsync(shard, null, Some.Head(1), "f3");
+        await CommitAsync(User with { App = "app2" }, null, Some.Head(1), "f4");
+        await CommitAsync(UserKey.OfContext(User.Tenant, "app2", "evening"), null, Some.Head(1), "f5");
+
+        Assert.Equal(["f1", "f2", "f3"], (await FeedbackAsync(new FeedbackQuery(User.Tenant, User.App) { InAllParts = true })).Select(kept => kept.Accepted.Message.FeedbackId).Order());
+        Assert.Equal(["f2"], (await FeedbackAsync(new FeedbackQuery(User.Tenant, context.App))).Select(kept => kept.Accepted.Message.FeedbackId));
+    }
+
+    [Fact]
+    public async Task MoreFeedbackThanOnePage_IsReadOnceEach()
+    {
+        const int users = 30, each = 90;
+        for (var user = 0; user < users; user++)
+        {
+            var ids = Enumerable.Range(0, each).Select(i => $"f{user}-{i}").ToArray();
+            await CommitAsync(User with { User = $"u{user}" }, null, Some.Head(1), ids);
+        }
+
+        var found = await FeedbackAsync(new FeedbackQuery(User.Tenant, User.App));
+        Assert.Equal(users * each, found.Count);
+        Assert.Equal(users * each, found.Select(kept => kept.Accepted.Message.FeedbackId).Distinct().Count());
+        Assert.Equal(Enumerable.Range(0, each).Select(i => $"f7-{i}"), (await FeedbackAsync(new FeedbackQuery(User.Tenant, User.App) { User = "u7" })).Select(kept => kept.Accepted.Message.FeedbackId));
+    }
+
+    [Fact]
     public async Task Users_AreThoseWithAHead()
     {
         await CommitAsync(User, null, Some.Head(), "f1");
@@ -113,6 +144,21 @@ public abstract partial class StateStoreTests
         Assert.NotEqual(first["u1"], first["u2"]);
         Assert.All(first.Values, key => Assert.Equal(32, key.Length));
         Assert.Empty(await Store.LogKeysAsync(User.Tenant, "other", ["u1"], create: false, Cancellation));
+    }
+
+    [Fact]
+    public async Task ManyUsers_HaveTheirKeys_AndWhoWasErasedIsFound()
+    {
+        var users = Enumerable.Range(0, 250).Select(i => $"u{i}").ToArray();
+        var erased = users.Where((_, i) => i % 50 == 1).ToArray();
+        foreach (var user in erased) await Store.EraseAsync(User with { User = user }, Noon, Cancellation);
+
+        var keys = await Store.LogKeysAsync(User.Tenant, User.App, users, create: true, Cancellation);
+        Assert.Equal(users.Order(), keys.Keys.Order());
+        Assert.Equal(users.Length, keys.Values.Select(Convert.ToHexString).Distinct().Count());
+        Assert.Equal(keys.Values.Select(Convert.ToHexString).Order(), (await Store.LogKeysAsync(User.Tenant, User.App, null, create: false, Cancellation)).Values.Select(Convert.ToHexString).Order());
+        Assert.Equal(erased.Order().Select(user => (user, Noon)), (await Store.FindErasedAsync(User.Tenant, User.App, users, Cancellation)).Select(one => (one.Key, one.Value)).OrderBy(one => one.Key));
+        Assert.Empty(await Store.FindErasedAsync(User.Tenant, "other", users, Cancellation));
     }
 
     private static AcceptedFeedback Refused(string id) => new(Some.Feedback(id), false, AcceptedFeedback.Quarantine + "a test");

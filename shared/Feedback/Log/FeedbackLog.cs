@@ -1,4 +1,3 @@
-using System.Collections.Concurrent;
 using System.Globalization;
 using System.Security.Cryptography;
 using Skiff.Personalization;
@@ -23,7 +22,6 @@ public sealed class FeedbackLog(IObjectStore objects, IStateStore state, TimePro
     private static readonly TimeSpan Grace = TimeSpan.FromHours(1);
 
     private const string Suffix = ".jsonl", DayFormat = "yyyy-MM-dd";
-    private const int LooksAtOnce = 8;
 
     /// <summary>Writes every day that is over and not in the log, then lets the state store go of what is old and in it. Several may do so at once.</summary>
     /// <returns>The days that were written.</returns>
@@ -34,10 +32,7 @@ public sealed class FeedbackLog(IObjectStore objects, IStateStore state, TimePro
         var from = days.Count == 0 ? DateTimeOffset.UnixEpoch : Midnight(days[^1]).AddDays(1);
         if (from >= until) return [];
         var entries = new List<KeptFeedback>();
-        foreach (var part in UserKey.FeedbackApps(app))
-        {
-            await foreach (var kept in state.ReadFeedbackAsync(new FeedbackQuery(tenant, part) { From = from, To = until }, cancellation)) entries.Add(kept);
-        }
+        await foreach (var kept in state.ReadFeedbackAsync(new FeedbackQuery(tenant, app) { InAllParts = true, From = from, To = until }, cancellation)) entries.Add(kept);
         var written = new List<string>();
         if (entries.Count > 0)
         {
@@ -105,12 +100,7 @@ public sealed class FeedbackLog(IObjectStore objects, IStateStore state, TimePro
     /// </summary>
     private async Task<List<KeptFeedback>> WithoutErasedAsync(string tenant, string app, List<KeptFeedback> entries, CancellationToken cancellation)
     {
-        var erasures = new ConcurrentDictionary<string, DateTimeOffset>();
-        var users = entries.Select(kept => kept.Accepted.Message.User).Where(user => user.Length > 0).Distinct();
-        await Parallel.ForEachAsync(users, new ParallelOptions { MaxDegreeOfParallelism = LooksAtOnce, CancellationToken = cancellation }, async (user, token) =>
-        {
-            if ((await state.ReadUserAsync(new UserKey(tenant, app, user), token)).Erasure is { } erasure) erasures[user] = erasure.At;
-        });
+        var erasures = await state.FindErasedAsync(tenant, app, [.. entries.Select(kept => kept.Accepted.Message.User).Where(user => user.Length > 0).Distinct()], cancellation);
         return entries.FindAll(kept => !erasures.TryGetValue(kept.Accepted.Message.User, out var at) || kept.Accepted.Message.At > at);
     }
 

@@ -80,6 +80,9 @@ public sealed class CostTests
 
         public ValueTask EraseAsync(UserKey user, DateTimeOffset at, CancellationToken cancellation) => store.EraseAsync(user, at, cancellation);
 
+        public ValueTask<IReadOnlyDictionary<string, DateTimeOffset>> FindErasedAsync(string tenant, string app, IReadOnlyCollection<string> users, CancellationToken cancellation) =>
+            store.FindErasedAsync(tenant, app, users, cancellation);
+
         public ValueTask PurgeAsync(string tenant, string app, DateTimeOffset before, CancellationToken cancellation) => store.PurgeAsync(tenant, app, before, cancellation);
 
         public ValueTask<IReadOnlyDictionary<string, byte[]>> LogKeysAsync(string tenant, string app, IReadOnlyCollection<string>? users, bool create, CancellationToken cancellation) =>

@@ -28,6 +28,8 @@ internal class NoState : IStateStore
 
     public ValueTask EraseAsync(UserKey user, DateTimeOffset at, CancellationToken cancellation) => throw new NotSupportedException();
 
+    public ValueTask<IReadOnlyDictionary<string, DateTimeOffset>> FindErasedAsync(string tenant, string app, IReadOnlyCollection<string> users, CancellationToken cancellation) => throw new NotSupportedException();
+
     public ValueTask PurgeAsync(string tenant, string app, DateTimeOffset before, CancellationToken cancellation) => throw new NotSupportedException();
 
     public ValueTask<IReadOnlyDictionary<string, byte[]>> LogKeysAsync(string tenant, string app, IReadOnlyCollection<string>? users, bool create, CancellationToken cancellation) => throw new NotSupportedException();
