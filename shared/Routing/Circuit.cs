@@ -15,12 +15,20 @@ internal sealed class Circuit(RouterOptions options)
 
     private const int MostLate = 64;
 
+    /// <summary>A replica that is only full takes some in between: one that refuses so many in a row can't do what it is asked.</summary>
+    private const int MostRefusals = 16;
+
+    /// <summary>Over so long requests must come too late to be more than one stall, which many wait for at once.</summary>
+    private static readonly TimeSpan Stall = TimeSpan.FromSeconds(0.1);
+
     /// <summary>So many trials a replica that is back has to warm up with, one shortly after the other.</summary>
     private const int WarmingTrials = 64;
 
     private static readonly TimeSpan WarmingPause = TimeSpan.FromMilliseconds(50);
 
     private int _failures;
+    private long _failedFirst;
+    private int _refusals;
     private int _lateness;
     private int _warming;
     private int _pauses;
@@ -52,6 +60,7 @@ internal sealed class Circuit(RouterOptions options)
     public bool Succeeded()
     {
         Volatile.Write(ref _failures, 0);
+        Volatile.Write(ref _refusals, 0);
         var isLate = Volatile.Read(ref _lateness) > 0 && Interlocked.Decrement(ref _lateness) > 0;
         if (!IsOpen) return false;
         if (IsSlow && isLate)
@@ -68,6 +77,7 @@ internal sealed class Circuit(RouterOptions options)
     public bool Close()
     {
         Volatile.Write(ref _failures, 0);
+        Volatile.Write(ref _refusals, 0);
         Volatile.Write(ref _lateness, 0);
         Volatile.Write(ref _warming, 0);
         Volatile.Write(ref _pauses, 0);
@@ -93,8 +103,23 @@ internal sealed class Circuit(RouterOptions options)
     /// <param name="isSlow">It had not answered by the deadline, and may yet.</param>
     /// <param name="frequency">Ticks a second.</param>
     /// <returns>Whether this opened the circuit.</returns>
-    public bool Failed(long now, long frequency, bool isDecisive, bool isSlow) =>
-        Opens(now, frequency, Interlocked.Increment(ref _failures) >= options.Failures || isDecisive, isSlow);
+    public bool Failed(long now, long frequency, bool isDecisive, bool isSlow)
+    {
+        var failures = Interlocked.Increment(ref _failures);
+        if (failures == 1) Volatile.Write(ref _failedFirst, now);
+        var isEnough = failures >= options.Failures && (!isSlow || now - Volatile.Read(ref _failedFirst) >= Stall.TotalSeconds * frequency);
+        return Opens(now, frequency, isEnough || isDecisive, isSlow);
+    }
+
+    /// <summary>It has no place, or can't do what it is asked: which of them, only many in a row tell. A trial that is refused is free for the next.</summary>
+    /// <param name="mayOpen">False where so many refuse that it is the load.</param>
+    /// <returns>Whether this opened the circuit.</returns>
+    public bool Refused(long now, long frequency, bool mayOpen)
+    {
+        if (Interlocked.Increment(ref _refusals) >= MostRefusals && mayOpen && !(IsOpen && IsSlow)) return Opens(now, frequency, isEnough: true, isSlow: false);
+        Abandoned();
+        return false;
+    }
 
     /// <summary>It would have answered, or did, but later than most do.</summary>
     /// <param name="mayOpen">False where so many are late that it is for another reason.</param>

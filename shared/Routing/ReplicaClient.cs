@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Net;
 using System.Runtime.ExceptionServices;
+using System.Text;
 using Microsoft.AspNetCore.Http;
 
 namespace Skiff.Routing;
@@ -74,6 +75,8 @@ public sealed class ReplicaClient(Router router, HttpMessageInvoker http, Caller
     /// <summary>Milliseconds that are left: clocks differ, spans don't.</summary>
     public const string DeadlineHeader = "Skiff-Deadline-Ms";
 
+    private const int MostLooks = 8;
+
     private static readonly TimeSpan CopyPatience = TimeSpan.FromSeconds(10);
 
     /// <summary>What a caller has left, by that header; null for as long as it takes.</summary>
@@ -94,6 +97,8 @@ public sealed class ReplicaClient(Router router, HttpMessageInvoker http, Caller
         UseProxy = false,
         AutomaticDecompression = DecompressionMethods.None,
         ActivityHeadersPropagator = null,
+        // As Kestrel reads them. Otherwise a caller's header beyond ASCII can't be sent, and looks like a replica's failure.
+        RequestHeaderEncodingSelector = (_, _) => Encoding.UTF8,
         ConnectTimeout = connects,
         PooledConnectionLifetime = TimeSpan.FromMinutes(5),
     };
@@ -108,7 +113,7 @@ public sealed class ReplicaClient(Router router, HttpMessageInvoker http, Caller
         var running = new List<Attempt>(2);
         Attempt? refused = null;
         var maySendAgain = request.IsSafe && request.Stream is null;
-        var mayHedge = maySendAgain;
+        var hedges = maySendAgain ? router.Options.Attempts - 1 : 0;
         var byCopies = maySendAgain && router.Options.TriesByCopies;
         var (attempts, last, tried) = (0, (Replica?)null, (Replica?)null);
         try
@@ -123,12 +128,11 @@ public sealed class ReplicaClient(Router router, HttpMessageInvoker http, Caller
                     last = Start(request, lease, began, running, ends.Token);
                     attempts++;
                 }
-                var done = await FirstAsync(request, running, mayHedge, ends.Token);
+                var done = await FirstAsync(request, running, hedges > 0, ends.Token);
                 if (done is null)
                 {
-                    // Late. Who is asked besides must be another.
-                    mayHedge = false;
-                    if (router.TryTake(request.Key, request.Model, last, out var hedge))
+                    hedges--;
+                    if (TryTakeAnother(request, running, out var hedge))
                     {
                         if (router.Budget.TrySpend()) Start(request, hedge, began, running, ends.Token);
                         else hedge.End(Outcome.Abandoned);
@@ -169,23 +173,38 @@ public sealed class ReplicaClient(Router router, HttpMessageInvoker http, Caller
         }
     }
 
-    /// <returns>The attempt that is done first; null when there is one, and it is late.</returns>
+    /// <returns>The attempt that is done first; null when they are late, and another may be asked besides.</returns>
     private async Task<Attempt?> FirstAsync(ForwardedRequest request, List<Attempt> running, bool mayHedge, CancellationToken cancellation)
     {
-        if (mayHedge && running is [var only] && router.HedgeDelay(request.Model) is { } delay)
+        var first = Task.WhenAny(running.Select(attempt => attempt.Task));
+        if (mayHedge && router.HedgeDelay(request.Model) is { } delay)
         {
             using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
             var late = Task.Delay(delay, time, stop.Token);
-            if (await Task.WhenAny(only.Task, late) == late)
+            if (await Task.WhenAny(first, late) == late)
             {
                 cancellation.ThrowIfCancellationRequested();
                 return null;
             }
             await stop.CancelAsync();
-            return only;
         }
-        var first = await Task.WhenAny(running.Select(attempt => attempt.Task)).WaitAsync(cancellation);
-        return running.Find(attempt => attempt.Task == first)!;
+        var done = await first.WaitAsync(cancellation);
+        return running.Find(attempt => attempt.Task == done)!;
+    }
+
+    /// <summary>Takes a replica that isn't asked yet: the key's next, or else any.</summary>
+    private bool TryTakeAnother(ForwardedRequest request, List<Attempt> running, out Lease lease)
+    {
+        var (key, besides) = (request.Key, running[^1].Lease.Replica);
+        for (var attempt = 0; attempt < MostLooks; attempt++, key = RouteKey.Mix(key + 1))
+        {
+            if (!router.TryTake(key, request.Model, besides, out lease)) return false;
+            var replica = lease.Replica;
+            if (!running.Exists(other => other.Lease.Replica == replica)) return true;
+            lease.End(Outcome.Abandoned);
+        }
+        lease = default;
+        return false;
     }
 
     private Replica Start(ForwardedRequest request, Lease lease, long began, List<Attempt> running, CancellationToken cancellation)
@@ -224,7 +243,8 @@ public sealed class ReplicaClient(Router router, HttpMessageInvoker http, Caller
         }
     }
 
-    private bool IsLate(ForwardedRequest request, in Lease lease) => router.HedgeDelay(request.Model) is { } late && time.GetElapsedTime(lease.Began) > late;
+    /// <summary>Of a trial: it comes alone, to a replica that nothing keeps warm, and may take twice as long as others.</summary>
+    private bool IsLate(ForwardedRequest request, in Lease lease) => router.HedgeDelay(request.Model) is { } late && time.GetElapsedTime(lease.Began) > 2 * late;
 
     private async Task RunAsync(ForwardedRequest request, Attempt attempt, long began)
     {

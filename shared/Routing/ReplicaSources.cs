@@ -63,6 +63,9 @@ public sealed class Membership(Router router, IReplicaSource source, TimeProvide
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(5);
 
+    /// <summary>Of the interval. A look ends later than its tick: at the next one the interval isn't quite over.</summary>
+    private const double Share = 0.8;
+
     private long _looked;
     private int _looking;
     private string[] _found = [];
@@ -74,7 +77,7 @@ public sealed class Membership(Router router, IReplicaSource source, TimeProvide
     public async Task RefreshDueAsync(CancellationToken cancellation)
     {
         var looked = Volatile.Read(ref _looked);
-        if (looked != 0 && (Error is null && source.Interval is not { } || time.GetElapsedTime(looked) < (source.Interval ?? TimeSpan.FromSeconds(5)))) return;
+        if (looked != 0 && (Error is null && source.Interval is not { } || time.GetElapsedTime(looked) < Share * (source.Interval ?? TimeSpan.FromSeconds(5)))) return;
         if (Interlocked.Exchange(ref _looking, 1) != 0) return;
         var isCancelled = false;
         try

@@ -17,6 +17,12 @@ public sealed class Router
     /// <summary>So many replicas' latencies say what is late at all of them.</summary>
     private const int MostCompared = 64;
 
+    /// <summary>What has taken so many times as long as is late, and isn't done, hangs.</summary>
+    private const int Hung = 3;
+
+    /// <summary>And that much, where nothing is known of what is late.</summary>
+    private static readonly TimeSpan LongForAny = TimeSpan.FromSeconds(0.05);
+
     /// <summary>Models share so many estimators of latency.</summary>
     internal const int Estimators = 64;
 
@@ -54,6 +60,9 @@ public sealed class Router
             var before = Replicas;
             var set = ReplicaSet.Of(addresses, _options, before);
             if (Interlocked.CompareExchange(ref _set, set, before) != before) continue;
+            // Who joins others is cold, like one that is back.
+            var joined = set.Replicas.ToArray().Except(before.Replicas.ToArray()).ToList();
+            if (set.Replicas.ToArray().Except(joined).Any(replica => !replica.IsOut)) joined.ForEach(replica => replica.Circuit.Return(_time.GetTimestamp()));
             Recount(set, halve: false);
             return;
         }
@@ -143,6 +152,9 @@ public sealed class Router
         else Closed(replica.Circuit.Close());
     }
 
+    /// <summary>More than half are never left out for being late or full: when most are it's the load, and the rest would have it all.</summary>
+    private bool MayOpen => (Volatile.Read(ref _out) + 1) * 2 <= Replicas.Count;
+
     internal void Ended(in Lease lease, Outcome outcome)
     {
         lease.Replica.End();
@@ -155,20 +167,29 @@ public sealed class Router
                 Measure(lease);
                 break;
             case Outcome.Late:
-                // More than half are never left out for it: when most are late it's the load, and the rest would have it all.
-                var mayOpen = (Volatile.Read(ref _out) + 1) * 2 <= Replicas.Count;
-                Opened(lease.Replica.Circuit.WasLate(_time.GetTimestamp(), _time.TimestampFrequency, mayOpen));
+                Opened(lease.Replica.Circuit.WasLate(_time.GetTimestamp(), _time.TimestampFrequency, MayOpen));
                 // Otherwise the quantile would be that of the fast ones, and ever more would be late.
                 Measure(lease);
                 break;
             case Outcome.Overdue:
+                // How little time a caller gives is nothing against the replica.
+                var late = Volatile.Read(ref _lateAfter[lease.Model % Estimators]);
+                var took = _time.GetElapsedTime(lease.Began);
+                if (took < (late > 0 ? Hung * TimeSpan.FromMicroseconds(Math.Max(late, _options.ShortestHedge.TotalMicroseconds)) : LongForAny))
+                {
+                    lease.Replica.Circuit.Abandoned();
+                    break;
+                }
                 Failed(lease.Replica, isDecisive: false, isSlow: true);
                 Measure(lease);
                 break;
             case Outcome.Failed or Outcome.Unreachable:
                 Failed(lease.Replica, outcome == Outcome.Unreachable);
                 break;
-            case Outcome.Refused or Outcome.Abandoned:
+            case Outcome.Refused:
+                Opened(lease.Replica.Circuit.Refused(_time.GetTimestamp(), _time.TimestampFrequency, MayOpen));
+                break;
+            case Outcome.Abandoned:
                 lease.Replica.Circuit.Abandoned();
                 break;
         }

@@ -57,7 +57,7 @@ internal sealed class ReplicaGroup : IAsyncDisposable
     public void Use(WebApplication web, Gateway gateway, Engine engine)
     {
         var predict = gateway.For(Scopes.Predict, (http, caller) => ForwardAsync(http, caller, engine));
-        var any = gateway.Open(http => _forwarder.ForwardAsync(http, _ => ValueTask.FromResult(Anybody()), 0, isSafe: false, ReplicaClient.TimeLeft(http.Request)));
+        var any = gateway.Open(http => _forwarder.ForwardAsync(http, _ => ValueTask.FromResult(Anybody()), 0, HttpMethods.IsGet(http.Request.Method) || HttpMethods.IsHead(http.Request.Method), ReplicaClient.TimeLeft(http.Request)));
         var metrics = gateway.For(Scopes.Predict, (http, caller) => WriteMetricsAsync(http, engine.WriteMetrics(caller.Tenant)));
         web.Use(next => http => http.Request switch
         {
@@ -81,7 +81,7 @@ internal sealed class ReplicaGroup : IAsyncDisposable
     private async Task ForwardAsync(HttpContext http, Caller caller, Engine engine)
     {
         var path = http.Request.Path.Value!.Split('/');
-        var isApp = path[1] == "apps";
+        var isApp = path[1].Equals("apps", StringComparison.OrdinalIgnoreCase); // as routes are matched
         var model = isApp ? 0 : RouteKey.OfModel(caller.Tenant, path[3]);
         // Predictions and inferences change nothing: asked twice they do no harm. But where silence is feedback, each decision is one that somebody may be silent on.
         var isSafe = !isApp || await IsSafeAsync(engine.Apps, caller.Tenant, path[2], http.RequestAborted);

@@ -1,3 +1,4 @@
+using System.ComponentModel;
 using System.Diagnostics;
 using Skiff.Store;
 
@@ -46,7 +47,7 @@ internal sealed class ReplicaProcess(int number, string data, ILogger log)
         while (!_stopping.IsCancellationRequested)
         {
             var started = Stopwatch.GetTimestamp();
-            var (exitCode, said) = await RunAsync();
+            var (exitCode, said) = await TryRunAsync();
             if (_stopping.IsCancellationRequested) return;
             if (!_first.Task.IsCompleted)
             {
@@ -57,6 +58,19 @@ internal sealed class ReplicaProcess(int number, string data, ILogger log)
             else pause = pause * 2 < LongestPause ? pause * 2 : LongestPause;
             log.LogError("replica {Number} ended with {ExitCode}; it is started again in {Pause} ms", number, exitCode, pause.TotalMilliseconds);
             await Task.Delay(pause, _stopping.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
+    }
+
+    /// <summary>The same where the system has no place for another process just now.</summary>
+    private async Task<(int ExitCode, string Said)> TryRunAsync()
+    {
+        try
+        {
+            return await RunAsync();
+        }
+        catch (Win32Exception e)
+        {
+            return (e.NativeErrorCode, $"can't be started: {e.Message}");
         }
     }
 

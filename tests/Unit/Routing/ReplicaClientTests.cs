@@ -107,6 +107,27 @@ public sealed class ReplicaClientTests : IDisposable
     }
 
     [Fact]
+    public async Task AllButOneHung_TheOneAnswers()
+    {
+        var (router, client) = Client();
+        for (var i = 0; i < 64; i++) (await client.SendAsync(Request(), Cancellation)).Dispose();
+        var owner = await OwnerAsync(client);
+        var well = router.Replicas.Replicas.ToArray().First(replica => replica.Address != owner).Address;
+        _replicas.Otherwise = async (_, cancellation) =>
+        {
+            await Task.Delay(Timeout.Infinite, cancellation);
+            return new HttpResponseMessage();
+        };
+        _replicas.Behave[well.Authority] = (_, _) => Task.FromResult(new HttpResponseMessage());
+
+        for (var i = 0; i < 10; i++)
+        {
+            using var reply = await client.SendAsync(Request(), Cancellation);
+            Assert.Equal(well, reply.Replica.Address);
+        }
+    }
+
+    [Fact]
     public async Task ReplicaThatIsBack_IsTriedWithCopiesThatNobodyWaitsFor_OrWithWhatCannotBeCopied()
     {
         var (router, client) = Client();

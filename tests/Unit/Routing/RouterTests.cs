@@ -151,6 +151,81 @@ public sealed class RouterTests
     }
 
     [Fact]
+    public void CallersWithoutTime_SayNothingOfAReplica_AndOneStallOfManyIsNoFailure()
+    {
+        var router = Some(1);
+        for (var i = 0; i < 1000; i++)
+        {
+            Assert.True(router.TryTake(1, Model, null, out var answered));
+            _time.Advance(TimeSpan.FromMilliseconds(5));
+            answered.End(Outcome.Answered);
+        }
+        for (var i = 0; i < 1000; i++)
+        {
+            Assert.True(router.TryTake(1, Model, null, out var hasty));
+            _time.Advance(TimeSpan.FromMilliseconds(1));
+            hasty.End(Outcome.Overdue);
+        }
+        var (waiting, replica) = (new List<Lease>(), router.Replicas.Replicas[0]);
+        for (var i = 0; i < 50; i++)
+        {
+            Assert.True(router.TryTake(1, Model, null, out var one));
+            waiting.Add(one);
+        }
+        _time.Advance(TimeSpan.FromMilliseconds(60));
+        foreach (var one in waiting) one.End(Outcome.Overdue);
+        Assert.False(replica.IsOut);
+
+        // It goes on.
+        Assert.True(router.TryTake(1, Model, null, out var last));
+        _time.Advance(TimeSpan.FromMilliseconds(200));
+        last.End(Outcome.Overdue);
+        Assert.True(replica.IsOut);
+    }
+
+    [Fact]
+    public void ReplicaThatRefusesEverything_IsLeftOut_ButNotWhereMostDo()
+    {
+        var router = Some(4);
+        var replicas = router.Replicas.Replicas.ToArray();
+        for (var i = 0; i < 200; i++)
+        {
+            Assert.True(router.TryTake((ulong)i, 0, null, out var lease));
+            lease.End(lease.Replica == replicas[0] ? Outcome.Refused : Outcome.Answered);
+        }
+        Assert.Equal([replicas[0]], replicas.Where(replica => replica.IsOut));
+
+        // Its trials are few, and one that is answered brings it back.
+        _time.Advance(router.Options.Pause);
+        Assert.Equal(1, Take(router, 100, i => (ulong)i, replica => replica == replicas[0] ? Outcome.Refused : Outcome.Answered).GetValueOrDefault(replicas[0]));
+        _time.Advance(2 * router.Options.Pause);
+        Take(router, 100, i => (ulong)i);
+        Assert.False(replicas[0].IsOut);
+
+        Take(router, 2000, i => (ulong)i, _ => Outcome.Refused);
+        Assert.Equal(2, replicas.Count(replica => replica.IsOut));
+    }
+
+    [Fact]
+    public void ReplicaThatJoinsOthers_WarmsUpWithCopies_AndTheFirstOnesDoNot()
+    {
+        var router = Some(2);
+        Assert.DoesNotContain(router.Replicas.Replicas.ToArray(), replica => replica.IsOut);
+
+        router.Replace([.. router.Replicas.Replicas.ToArray().Select(replica => replica.Address), new Uri("http://10.0.0.99:8090")]);
+
+        var joined = router.Replicas.Replicas.ToArray().Single(replica => replica.Name.Contains("99", StringComparison.Ordinal));
+        Assert.DoesNotContain(joined, Take(router, 100, i => (ulong)i).Keys);
+        for (var i = 0; i < 64; i++)
+        {
+            Assert.True(router.TryTakeSlow(Model, null, out var copy));
+            Assert.Equal(joined, copy.Replica);
+            copy.End(Outcome.Answered);
+        }
+        Assert.Contains(joined, Take(router, 100, i => (ulong)i).Keys);
+    }
+
+    [Fact]
     public void AllOut_NobodyIsAsked_AndAProbeBringsOneBack()
     {
         var router = Some(3);
@@ -171,6 +246,7 @@ public sealed class RouterTests
         {
             Assert.True(router.TryTake(1, 0, null, out var lease));
             Assert.Equal(late, lease.Replica);
+            _time.Advance(TimeSpan.FromMilliseconds(60));
             lease.End(Outcome.Overdue);
         }
         Assert.True(late.IsOut);
@@ -418,13 +494,13 @@ public sealed class RouterTests
         return router;
     }
 
-    private static Dictionary<Replica, int> Take(Router router, int times, Func<int, ulong> key)
+    private static Dictionary<Replica, int> Take(Router router, int times, Func<int, ulong> key, Func<Replica, Outcome>? ends = null)
     {
         var counts = new Dictionary<Replica, int>();
         for (var i = 0; i < times; i++)
         {
             Assert.True(router.TryTake(key(i), 0, null, out var lease));
-            lease.End(Outcome.Answered);
+            lease.End(ends?.Invoke(lease.Replica) ?? Outcome.Answered);
             counts[lease.Replica] = counts.GetValueOrDefault(lease.Replica) + 1;
         }
         return counts;
