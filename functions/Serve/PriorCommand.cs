@@ -54,6 +54,7 @@ internal static class PriorCommand
 
         async IAsyncEnumerable<HeadState> HeadsAsync([EnumeratorCancellation] CancellationToken token)
         {
+            seen = 0; // they are gone through more than once
             await foreach (var user in learning.State.ReadUsersAsync(app.Tenant, app.Name, token))
             {
                 if (await learning.State.ReadHeadAsync(new UserKey(app.Tenant, app.Name, user), token) is not { } state) continue;
