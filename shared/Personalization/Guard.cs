@@ -46,6 +46,8 @@ public static class Guard
 {
     // Fewer examples than these say too little of what is usual.
     private const int LeastResiduals = 10;
+    // Below, what was measured is rounding, and says nothing of the noise: a user who has said only what was expected may say something else.
+    private const float LeastScale = 1e-12f;
     private const float MedianStep = 0.5f, LeastMedianStep = 0.005f, ScaleMemory = 200;
 
     /// <summary>Takes one from what a user may say in an hour.</summary>
@@ -80,7 +82,7 @@ public static class Guard
     public static Judgement Gate(GuardDocument guards, ref GuardMemory memory, float squared, float floor)
     {
         if (guards.ResidualGate is not { } most) return Judgement.Accepted;
-        var limit = MathF.Max((float)(most * most) * memory.Scale, floor);
+        var limit = memory.Scale > LeastScale ? MathF.Max((float)(most * most) * memory.Scale, floor) : float.MaxValue;
         var isGated = memory.Count > LeastResiduals && squared > limit;
         memory.Scale += (MathF.Min(squared, memory.Count > LeastResiduals ? limit : float.MaxValue) - memory.Scale) * MathF.Max(1f / memory.Count, 1 / ScaleMemory);
         return isGated ? new Judgement(Verdict.Quarantine, $"{AcceptedFeedback.Guarded}{MathF.Sqrt(squared / memory.Scale):g3} deviations from what the head expected") : Judgement.Accepted;

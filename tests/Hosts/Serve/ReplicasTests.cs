@@ -1,5 +1,6 @@
 using System.Net;
 using System.Net.Http.Json;
+using System.Net.Sockets;
 using System.Text;
 using System.Text.Json;
 using System.Text.RegularExpressions;
@@ -58,6 +59,17 @@ public sealed partial class ReplicasTests : IAsyncLifetime
         using var foreign = new HttpRequestMessage(HttpMethod.Post, "/apps/films/predict") { Content = new StringContent("""{"input":[42]}""") };
         foreign.Headers.Add("Origin", "http://elsewhere.example");
         using (var refused = await _server.Client.SendAsync(foreign, Cancellation)) Assert.Equal(HttpStatusCode.Forbidden, refused.StatusCode);
+
+        // A header beyond ASCII is passed on, and nothing against a replica.
+        for (var i = 0; i < 8; i++)
+        {
+            using var plain = new TcpClient();
+            await plain.ConnectAsync(_server.Client.BaseAddress!.Host, _server.Client.BaseAddress.Port, Cancellation);
+            await plain.GetStream().WriteAsync(Encoding.UTF8.GetBytes("GET /V2/Models/fm_small HTTP/1.1\r\nHost: localhost\r\nX-Name: José\r\nConnection: close\r\n\r\n"), Cancellation);
+            using var reader = new StreamReader(plain.GetStream());
+            Assert.StartsWith("HTTP/1.1 200 ", await reader.ReadToEndAsync(Cancellation), StringComparison.Ordinal);
+        }
+        Assert.DoesNotMatch(@"skiff_replica_out\{[^}]*\} 1", await _server.Client.GetStringAsync("/metrics", Cancellation));
 
         // Each process's figures, by its address, under one head a family.
         var metrics = await _server.Client.GetStringAsync("/metrics", Cancellation);

@@ -54,6 +54,18 @@ public sealed class GuardTests
         Assert.InRange(more, 2, 60);
     }
 
+    [Theory]
+    [InlineData(0)]
+    [InlineData(1e-14f)]
+    public void UserWhoSaidOnlyWhatWasExpected_MaySaySomethingElse(float squared)
+    {
+        GuardMemory memory = default;
+        for (var i = 0; i < 50; i++) Assert.Equal(Verdict.Accept, Judge(ref memory, squared));
+
+        Assert.Equal(Verdict.Accept, Judge(ref memory, 400));
+        Assert.Equal(Verdict.Quarantine, Judge(ref memory, 1e6f));
+    }
+
     [Fact]
     public void PlainContradictionOfAClass_IsNeverGated()
     {
