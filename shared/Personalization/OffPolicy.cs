@@ -21,6 +21,9 @@ public static class OffPolicy
     /// <summary>Decisions' worth below which a normal interval means little.</summary>
     private const double LeastEffective = 30;
 
+    /// <summary>Of a weight, relative: propensities are kept as float32, and 1/3 comes back as 0.33333334.</summary>
+    private const double Rounding = 1e-6;
+
     /// <summary>Mean of w r.</summary>
     /// <param name="rewards">r, n.</param>
     /// <param name="logged">p(a|x): with what probability each action was taken then, n.</param>
@@ -89,7 +92,7 @@ public static class OffPolicy
             // Over what was logged w has mean 1, unless the policy takes actions that could not be logged at all.
             var mean = sum / n;
             var error = Math.Sqrt(Math.Max(0, squares / n - mean * mean) / n);
-            if (mean + 5 * error < 1 - 1e-9)
+            if (mean + 5 * error < 1 - Rounding)
                 throw new NoOverlapException(FormattableString.Invariant($"the weights' mean is {mean:f3} ± {error:f3} and should be 1: the policy takes actions that were never logged"));
             return new Overlap(weights, effective, largest);
         }

@@ -43,6 +43,18 @@ public sealed class OffPolicyTests
         Assert.Equal(1, OffPolicy.Snips(rewards, logged, logged).LargestWeight, 1e-12);
     }
 
+    /// <summary>Every weight is 0.99999997, and none deviates.</summary>
+    [Fact]
+    public void PropensitiesThatWereKeptAsFloats_AreTheLoggedPolicyStill()
+    {
+        double[] rewards = [.. Enumerable.Range(0, 300).Select(i => i % 2.0)];
+        double[] logged = [.. rewards.Select(_ => (double)(float)(1 / 3.0))], target = [.. rewards.Select(_ => 1 / 3.0)];
+
+        Assert.True(target[0] / logged[0] < 1);
+        Assert.Equal(0.5, OffPolicy.Ips(rewards, logged, target).Value, 1e-6);
+        Assert.Equal(300, OffPolicy.Snips(rewards, logged, target).EffectiveCount, 1e-6);
+    }
+
     [Fact]
     public void ActionsThatWereNeverLogged_AreRefused()
     {
