@@ -23,16 +23,17 @@ public sealed class Ranker(RankModels models, IFeedbackQueue queue, DecisionSeal
         {
             foreach (var action in request.Actions) action.Features.Add("", "id"u8, System.Text.Encoding.UTF8.GetBytes(action.Id));
         }
+        IReadOnlyList<RankSlot> slots = request.Slots.Count > 0 ? request.Slots : [new RankSlot("")];
+        var matching = Match(request, slots);
         var view = await models.ViewAsync(app, cancellation);
         var isApprentice = document.Mode == RankMode.Apprentice;
         var decisions = new List<SlotDecision>();
         var chosen = new List<ChosenAction>();
         var taken = new HashSet<string>();
-        IEnumerable<RankSlot> slots = request.Slots.Count > 0 ? request.Slots : [new RankSlot("")];
-        foreach (var slot in slots)
+        foreach (var (index, slot) in slots.Index())
         {
-            var candidates = request.Actions.Where(action => !request.Excluded.Contains(action.Id) && !slot.Excluded.Contains(action.Id) && !taken.Contains(action.Id)).ToList();
-            if (candidates.Count == 0) throw RequestException.Invalid(slot.Id.Length == 0 ? "every action is excluded: there is nothing to choose" : $"no action is left for slot '{slot.Id}': every one is excluded or in an earlier slot");
+            var open = matching?.OpenTo(index);
+            var candidates = request.Actions.Where((action, i) => open?[i] ?? !(request.Excluded.Contains(action.Id) || taken.Contains(action.Id))).ToList();
             var context = slot.Features.Groups.Count == 0 ? request.Context.Groups : [.. request.Context.Groups, .. slot.Features.Groups];
             var features = candidates.Select(action => space.Combine(context, action.Features.Groups)).ToList();
             if (features.Sum(one => one.Count) > MostNumbers) throw RequestException.Invalid($"the candidates have more than {MostNumbers} features together, those that are crossed included: send fewer, or cross fewer namespaces");
@@ -49,6 +50,7 @@ public sealed class Ranker(RankModels models, IFeedbackQueue queue, DecisionSeal
             else choice = new ChosenAction(slot.Id, candidates[place].Id, features[place].ToBytes(), propensities[place], Candidates: LoggedCandidates.Write(candidates, propensities));
             chosen.Add(choice);
             taken.Add(choice.Action);
+            matching?.Take(index, request.Actions.FindIndex(action => action.Id == choice.Action));
             decisions.Add(new SlotDecision(slot.Id, choice.Action, Ranking(request.Actions, candidates, propensities, place)));
         }
         if (chosen.Sum(one => one.Features.Length + (one.Difference?.Length ?? 0)) > MostBytes) throw RequestException.Invalid($"the event takes more than {MostBytes} bytes of features: send fewer, or cross fewer namespaces");
@@ -100,6 +102,25 @@ public sealed class Ranker(RankModels models, IFeedbackQueue queue, DecisionSeal
 
     /// <summary>Features of one event: a batch of such messages fits one transaction of DynamoDB.</summary>
     private const int MostBytes = 64_000;
+
+    /// <summary>Sees to it that no slot takes what a later one can't do without.</summary>
+    /// <returns>Null where slots exclude nothing of their own: then any that is left will do for each.</returns>
+    private static SlotMatching? Match(RankRequest request, IReadOnlyList<RankSlot> slots)
+    {
+        var common = request.Actions.Select(action => !request.Excluded.Contains(action.Id)).ToArray();
+        if (common.Count(isOpen => isOpen) >= slots.Count && slots.All(slot => slot.Excluded.Count == 0)) return null;
+        var matching = new SlotMatching([.. slots.Select(slot => request.Actions.Select((action, i) => common[i] && !slot.Excluded.Contains(action.Id)).ToArray())]);
+        if (matching.TryBegin() is not var (unfilled, others, actions)) return matching;
+        var name = slots[unfilled].Id;
+        throw RequestException.Invalid((name.Length, actions.Count) switch
+        {
+            (0, _) => "every action is excluded: there is nothing to choose",
+            (_, 0) => $"slot '{name}' can't be filled: every action is excluded. Leave it at least one",
+            _ => $"slot '{name}' can't be filled: it and {Names(others.Select(slot => slots[slot].Id))} may only have {Names(actions.Select(action => request.Actions[action].Id))}, and each slot takes another action. Exclude fewer",
+        });
+
+        static string Names(IEnumerable<string> ids) => string.Join(", ", ids.Select(id => $"'{id}'"));
+    }
 
     private static (float[] Means, double[] Propensities, int Place) Score(RankView view, List<SparseVector> features, Exploration policy, ulong seed)
     {
