@@ -22,9 +22,13 @@ public sealed class Publisher(ModelStore store, ModelLimits limits)
     }
 
     /// <summary>Publishes an app document, which becomes live.</summary>
-    /// <exception cref="PublishException">The document is invalid, or does not fit the models in the store.</exception>
-    public async Task<(Manifest Manifest, string? Alias)> PushAppAsync(string tenant, byte[] content, CancellationToken cancellation) =>
-        await PublishAsync(tenant, await DescribeAppAsync(tenant, content, cancellation), content, ModelStore.Live, cancellation);
+    /// <exception cref="PublishException">The document is invalid, or does not fit the models in the store, or what an app of its name that ranks has learnt.</exception>
+    public async Task<(Manifest Manifest, string? Alias)> PushAppAsync(string tenant, byte[] content, CancellationToken cancellation)
+    {
+        var manifest = await DescribeAppAsync(tenant, content, cancellation);
+        await CheckShardsAsync(tenant, AppDocument.Parse(content), cancellation);
+        return await PublishAsync(tenant, manifest, content, ModelStore.Live, cancellation);
+    }
 
     /// <summary>Publishes a model or a prior as a name's first version, live, unless there is one: of several processes that do so at once, one does.</summary>
     /// <exception cref="PublishException">The content is neither, or can't be loaded and run.</exception>
@@ -66,6 +70,28 @@ public sealed class Publisher(ModelStore store, ModelLimits limits)
         catch (FormatException e)
         {
             throw new PublishException(e.Message);
+        }
+    }
+
+    /// <summary>Events wait, and what they taught lies, in the shard that the count gave them: with another count, rewards would look elsewhere, and shards beyond it would never be settled.</summary>
+    private async Task CheckShardsAsync(string tenant, AppDocument document, CancellationToken cancellation)
+    {
+        if (document.Rank is not { Shards: var shards }) return;
+        // What is live says it; if that doesn't rank, the latest version that does.
+        var versions = await store.VersionsAsync(tenant, ArtifactKind.App, document.Name, cancellation);
+        var manifests = versions.Reverse().Select<int, Func<Task<Manifest?>>>(version => () => store.ManifestAsync(tenant, ArtifactKind.App, document.Name, version, cancellation));
+        foreach (var find in manifests.Prepend(() => store.LiveAsync(tenant, ArtifactKind.App, document.Name, cancellation)))
+        {
+            try
+            {
+                if (await find() is not { } manifest || AppDocument.Parse(await store.ContentAsync(tenant, manifest, cancellation)).Rank is not { } before) continue;
+                if (before.Shards == shards) return;
+                throw new PublishException($"'rank.shards' is {shards}: it takes {before.Shards}, as in version {manifest.Version} of app '{document.Name}'. The count is fixed by an app's first version, since what was learnt and what waits for rewards lies by it; for another count publish under another name");
+            }
+            catch (Exception e) when (e is FormatException or StoreException)
+            {
+                // A version that is damaged, or that this program can't read, must not keep one from publishing what replaces it: another one says it.
+            }
         }
     }
 

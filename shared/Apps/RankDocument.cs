@@ -53,7 +53,7 @@ public sealed record RankDocument
 
     public RewardAggregation Aggregation { get; set; }
 
-    /// <summary>Over how many items the state is spread, so that none is hot. More may be had later; with fewer, what the others have learnt is left out.</summary>
+    /// <summary>Over how many items the state is spread, so that none is hot. Fixed by an app's first version: what was learnt and what waits for its reward lies by it.</summary>
     public int Shards { get; set; } = 4;
 
     /// <summary>Azure Personalizer's, for its clients to read back: here a model is used as soon as it has learnt.</summary>

@@ -97,6 +97,23 @@ public sealed class RankTests(ITestOutputHelper output)
     }
 
     [Fact]
+    public async Task OtherCountOfShards_IsRefusedByThePushCommand()
+    {
+        using var folder = new ScratchFolder();
+        await PushAsync(4);
+        var refused = await PushAsync(8);
+
+        Assert.Equal(1, refused.ExitCode);
+        Assert.Contains("'rank.shards' is 8: it takes 4", Assert.Single(refused.ErrorLines));
+
+        async Task<CommandResult> PushAsync(int shards)
+        {
+            await File.WriteAllTextAsync(folder["app.json"], $$"""{"name":"news","rank":{"shards":{{shards}} } }""", TestContext.Current.CancellationToken);
+            return await SkiffProcess.RunAsync("app", "push", folder["app.json"], "--data", folder["data"]);
+        }
+    }
+
+    [Fact]
     public async Task AppThatDoesNotRank_SaysSo()
     {
         await using var server = await SkiffServer.StartAsync(samples: true);
