@@ -96,18 +96,28 @@ internal static class RankRequestReader
         string? id = null, feedbackId = null;
         var rewards = new List<SlotReward>();
         var activates = false;
+        var said = 0;
         var cursor = new JsonCursor(body);
         cursor.BeginObject();
         while (cursor.NextProperty(out var name))
         {
             if (name.SequenceEqual("id"u8)) id = cursor.ReadString("'id'");
-            else if (name.SequenceEqual("value"u8)) rewards.Add(new SlotReward("", cursor.ReadDouble("'value'")));
+            else if (name.SequenceEqual("value"u8))
+            {
+                said++;
+                rewards.Add(new SlotReward("", cursor.ReadDouble("'value'")));
+            }
             else if (name.SequenceEqual("values"u8))
             {
+                said++;
                 cursor.BeginArray("'values'");
                 while (cursor.NextElement()) rewards.Add(ReadSlotReward(ref cursor, "slot"u8, isStrict: true));
             }
-            else if (name.SequenceEqual("activate"u8)) activates = cursor.ReadBoolean("'activate'");
+            else if (name.SequenceEqual("activate"u8))
+            {
+                said++;
+                activates = cursor.ReadBoolean("'activate'");
+            }
             else if (name.SequenceEqual("feedback_id"u8))
             {
                 feedbackId = cursor.ReadString("'feedback_id'");
@@ -117,7 +127,7 @@ internal static class RankRequestReader
         }
         cursor.End();
         if (id is null) throw RequestException.Invalid("'id' is missing: it takes the id of what was ranked");
-        if (activates == rewards.Count > 0) throw RequestException.Invalid("feedback on what was ranked takes 'value', 'values' or 'activate', one of them");
+        if (said != 1 || activates == rewards.Count > 0) throw RequestException.Invalid("feedback on what was ranked takes 'value', 'values' with at least one or 'activate':true, one of them");
         return new EventFeedback(id, rewards, activates, feedbackId);
     }
 

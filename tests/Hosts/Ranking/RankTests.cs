@@ -92,6 +92,12 @@ public sealed class RankTests(ITestOutputHelper output)
             ("feedback", """{"value":1}""", "'id'"),
             ("feedback", """{"id":"e"}""", "'activate'"),
             ("feedback", """{"id":"e","value":2}""", "-1 to 1"),
+            ("feedback", """{"id":"e","values":[]}""", "one of them"),
+            ("feedback", """{"id":"e","value":1,"values":[]}""", "one of them"),
+            ("feedback", """{"id":"e","value":1,"value":0}""", "one of them"),
+            ("feedback", """{"id":"e","value":1,"values":[{"slot":"s","value":1}]}""", "one of them"),
+            ("feedback", """{"id":"e","value":1,"activate":false}""", "one of them"),
+            ("feedback", """{"id":"e","activate":true,"values":[]}""", "one of them"),
         ];
         foreach (var (path, body, fragment) in mistakes) (await HttpAnswer.PostAsync(server.Client, $"/apps/news/{path}", body)).AssertRefused(400, fragment);
     }
