@@ -65,7 +65,7 @@ public sealed partial class SqliteStateStore
 
     public async ValueTask PurgeAsync(string tenant, string app, DateTimeOffset before, CancellationToken cancellation) => await ChangeAsync(
         () => Database.InTransaction(_writer.Sqlite, () => _writer.Execute(
-            $"DELETE FROM feedback WHERE tenant = $tenant AND app = $app AND committed < $before AND NOT (learnt = 0 AND note LIKE '{AcceptedFeedback.Quarantine}%')",
+            $"DELETE FROM feedback WHERE tenant = $tenant AND app = $app AND committed < $before AND NOT (learnt = 0 AND coalesce(note, '') LIKE '{AcceptedFeedback.Quarantine}%')",
             ("$tenant", tenant), ("$app", app), ("$before", before.ToUnixTimeMilliseconds()))), cancellation);
 
     public async ValueTask<IReadOnlyDictionary<string, byte[]>> LogKeysAsync(string tenant, string app, IReadOnlyCollection<string>? users, bool create, CancellationToken cancellation)

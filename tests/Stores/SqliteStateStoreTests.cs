@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using Skiff.Embedded;
+using Skiff.Feedback;
 using Skiff.Personalization;
 using Skiff.Store;
 using Skiff.Support;
@@ -84,6 +85,22 @@ public sealed class SqliteStateStoreTests : StateStoreTests, IDisposable
         System.IO.File.Copy(File, _folder["copy.db"]);
         using var copy = new SqliteStateStore(_folder["copy.db"]);
         Assert.Equal(Some.Head().Weights.Weights, (await copy.ReadWeightsAsync(User, Cancellation)).Weights!.Weights);
+    }
+
+    [Fact]
+    public async Task Purge_TakesAllFromBefore_ButForTheQuarantine()
+    {
+        // Learnt; begun, which nothing is to be said of; not learnt, and why; held back.
+        await Store.CommitAsync([new UserCommit { User = User, ExpectedTag = null, Head = null, Accepted =
+        [
+            Some.Accepted("f1"), new(Some.Feedback("f2"), false, null), new(Some.Feedback("f3"), false, "late"), new(Some.Feedback("f4"), false, AcceptedFeedback.Quarantine + "a test"),
+        ] }], Cancellation);
+
+        await Store.PurgeAsync(User.Tenant, User.App, DateTimeOffset.UtcNow.AddDays(-1), Cancellation);
+        Assert.Equal(["f1", "f2", "f3", "f4"], await AcceptedAsync("f1", "f2", "f3", "f4"));
+
+        await Store.PurgeAsync(User.Tenant, User.App, DateTimeOffset.UtcNow.AddDays(1), Cancellation);
+        Assert.Equal(["f4"], await AcceptedAsync("f1", "f2", "f3", "f4"));
     }
 
     [Fact]
