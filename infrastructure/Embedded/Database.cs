@@ -10,6 +10,9 @@ internal static class Database
     // How long to wait for others to let go of the file. The provider repeats what was busy until its own timeout, so both must say it.
     private const int BusySeconds = 5;
 
+    /// <summary>How long a log that is to be cut off waits for its readers, in milliseconds: nobody writes meanwhile.</summary>
+    private const int CutOffMilliseconds = 1000;
+
     static Database() => SQLitePCL.Batteries_V2.Init();
 
     /// <param name="synchronous"><c>FULL</c>: a commit outlives a loss of power. <c>NORMAL</c>: it outlives the process, and the last ones may be undone by a loss of power.</param>
@@ -57,6 +60,25 @@ internal static class Database
             if (Convert.ToInt64(command.ExecuteScalar(), CultureInfo.InvariantCulture) == 0) Execute(connection, $"ALTER TABLE {table} ADD COLUMN {column}");
             return true;
         });
+    }
+
+    /// <summary>
+    /// Copies the log into the database and makes its file empty: a checkpoint of another kind leaves in the file what it has copied, until it is written over.
+    /// </summary>
+    /// <returns>False where somebody read an earlier state, or wrote, for as long as this waits: then the log is as it was, or copied and not emptied.</returns>
+    public static bool TryCutOffLog(SqliteConnection connection)
+    {
+        Execute(connection, $"PRAGMA busy_timeout={CutOffMilliseconds}");
+        try
+        {
+            using var command = connection.CreateCommand();
+            command.CommandText = "PRAGMA wal_checkpoint(TRUNCATE)";
+            return Convert.ToInt64(command.ExecuteScalar(), CultureInfo.InvariantCulture) == 0;
+        }
+        finally
+        {
+            Execute(connection, $"PRAGMA busy_timeout={BusySeconds * 1000}");
+        }
     }
 
     /// <summary>

@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Threading.Channels;
 using Microsoft.Data.Sqlite;
 using Skiff.Feedback;
+using Skiff.Personalization;
 using Skiff.Store;
 
 namespace Skiff.Embedded;
@@ -26,11 +27,13 @@ public sealed class SqliteFeedbackQueue : IFeedbackQueue, IAsyncDisposable
     private readonly SqliteCommand _insert;
     private readonly SqliteCommand _delete;
     private readonly SqliteCommand _select;
+    private readonly SqliteCommand _selectReceived;
     private readonly Channel<Work> _work = Channel.CreateUnbounded<Work>(new UnboundedChannelOptions { SingleReader = true });
     private readonly SemaphoreSlim _arrived = new(1);
     private readonly Recent _recent = new();
     private readonly Task _writer;
     private long _received;
+    private long _scrubFrom; // used by the writer's task only: the deletion of this message, or of a later one, scrubs the file; MaxValue for none
 
     /// <exception cref="StoreException">The file can't be opened or written.</exception>
     public SqliteFeedbackQueue(string path)
@@ -40,7 +43,10 @@ public sealed class SqliteFeedbackQueue : IFeedbackQueue, IAsyncDisposable
         _reading = Database.Open(path, "FULL", Schema, CheckpointPages);
         _insert = Database.Prepare(_connection, "INSERT INTO messages (body) VALUES ($body)", "$body");
         _delete = Database.Prepare(_connection, "DELETE FROM messages WHERE seq = $seq", "$seq");
+        _selectReceived = Database.Prepare(_connection, "SELECT seq, body FROM messages WHERE seq <= $received", "$received");
         _select = Database.Prepare(_reading, "SELECT seq, body FROM messages WHERE seq > $after ORDER BY seq LIMIT $most", "$after", "$most");
+        // What lies here from before a crash may be of somebody who was erased.
+        _scrubFrom = Database.Guard(path, Newest) ?? long.MaxValue;
         _writer = Task.Run(WriteAsync);
     }
 
@@ -58,6 +64,8 @@ public sealed class SqliteFeedbackQueue : IFeedbackQueue, IAsyncDisposable
     public async ValueTask CompleteAsync(IReadOnlyList<ReceivedFeedback> messages, CancellationToken cancellation) =>
         await EnqueueAsync(new Work([], [.. messages.Select(Sequence)]));
 
+    public async ValueTask EraseAsync(UserKey user, DateTimeOffset at, CancellationToken cancellation) => await EnqueueAsync(new Work([], []) { Erased = (user, at) });
+
     public async ValueTask<IReadOnlyList<ReceivedFeedback>> ReceiveAsync(int most, CancellationToken cancellation)
     {
         while (true)
@@ -68,7 +76,7 @@ public sealed class SqliteFeedbackQueue : IFeedbackQueue, IAsyncDisposable
             try
             {
                 received = _recent.Take(_received, most) is { Count: > 0 } handed ? handed : Read(most);
-                if (received.Count > 0) _received = Sequence(received[^1]);
+                if (received.Count > 0) Volatile.Write(ref _received, Sequence(received[^1]));
             }
             catch (StoreException)
             {
@@ -88,7 +96,7 @@ public sealed class SqliteFeedbackQueue : IFeedbackQueue, IAsyncDisposable
     {
         _work.Writer.TryComplete();
         await _writer;
-        foreach (var item in new IDisposable[] { _insert, _delete, _select, _connection, _reading }) item.Dispose();
+        foreach (var item in new IDisposable[] { _insert, _delete, _select, _selectReceived, _connection, _reading }) item.Dispose();
     }
 
     private List<ReceivedFeedback> Read(int most) => Database.Guard(_path, () =>
@@ -134,6 +142,9 @@ public sealed class SqliteFeedbackQueue : IFeedbackQueue, IAsyncDisposable
             {
                 Commit(batch);
                 Signal();
+                foreach (var work in batch.Where(work => work.Erased is null)) work.Done.TrySetResult();
+                if (batch.Exists(work => work.Erased is not null)) Scrub(isLast: false);
+                else if (batch.Exists(work => work.Completed.Any(receipt => receipt >= _scrubFrom))) Scrub(isLast: true);
                 foreach (var work in batch) work.Done.TrySetResult();
             }
             catch (Exception e)
@@ -157,14 +168,52 @@ public sealed class SqliteFeedbackQueue : IFeedbackQueue, IAsyncDisposable
                     sent.Add((SQLitePCL.raw.sqlite3_last_insert_rowid(_connection.Handle), message));
                 }
                 foreach (var receipt in work.Completed) _delete.Bind(receipt).ExecuteNonQuery();
+                if (work.Erased is { } erased) Erase(erased.User, erased.At);
             }
             return true;
         }));
         _recent.Add(sent);
     }
 
+    /// <summary>What was received the learner has, or has learnt: these messages wait for others only, to be completed together.</summary>
+    private void Erase(UserKey user, DateTimeOffset at)
+    {
+        _scrubFrom = Newest() ?? 0;
+        var erased = new List<long>();
+        using (var reader = _selectReceived.Bind(Volatile.Read(ref _received)).ExecuteReader())
+        {
+            while (reader.Read())
+            {
+                var message = FeedbackMessage.Read(reader.GetFieldValue<byte[]>(1));
+                // As the learner has it: of what was ranked it counts when it was said.
+                if (new UserKey(message.Tenant, message.App, message.User) == user && (message.Rank is null ? message.Since : message.At) <= at) erased.Add(reader.GetInt64(0));
+            }
+        }
+        foreach (var sequence in erased) _delete.Bind(sequence).ExecuteNonQuery();
+    }
+
+    private long? Newest()
+    {
+        using var command = _connection.CreateCommand();
+        command.CommandText = "SELECT max(seq) FROM messages";
+        return command.ExecuteScalar() as long?;
+    }
+
+    /// <summary>
+    /// Writes the file anew, without what was deleted before, and empties its log; ordinary work leaves the bytes of what it deletes where they were. After an erasure it is done once more, by the deletion of the messages that
+    /// were on their way then and not received: the user's may be among them. A log that a reader keeps from being emptied holds the bytes until that deletion, or the one after.
+    /// </summary>
+    private void Scrub(bool isLast) => Database.Guard(_path, () =>
+    {
+        Database.Execute(_connection, "VACUUM");
+        if (Database.TryCutOffLog(_connection) && isLast) _scrubFrom = long.MaxValue;
+        return true;
+    });
+
     private sealed record Work((FeedbackMessage Message, byte[] Body)[] Sent, long[] Completed)
     {
+        public (UserKey User, DateTimeOffset At)? Erased { get; init; }
+
         public TaskCompletionSource Done { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
     }
 

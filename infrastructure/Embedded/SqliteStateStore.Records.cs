@@ -45,22 +45,32 @@ public sealed partial class SqliteStateStore
         }
     }
 
-    public async ValueTask EraseAsync(UserKey user, DateTimeOffset at, CancellationToken cancellation)
+    /// <summary>Up to here an erasure writes the file anew, in well under a second; beyond, who learns would wait for too long.</summary>
+    private const long MostRewritten = 32 << 20;
+
+    public async ValueTask EraseAsync(UserKey user, DateTimeOffset at, CancellationToken cancellation) => await ChangeAsync(() =>
     {
-        await ChangeAsync(() =>
+        // What is deleted is overwritten with zeros, and the deletion outlives a loss of power by itself. What stood elsewhere in the file before (rows that were purged or moved, pages that were split) goes by
+        // writing it anew, where that is quick; in a larger one, traces of it stay in free space until that is used again. The log's file still has what was there before, and is emptied. Where a reader keeps it from
+        // that (ours read a page at a time; a backup, say, or a shell may take long) the user is erased all the same, and the next flush or erasure tries again: until then the user's bytes stay in the log.
+        Database.Execute(_writer.Sqlite, "PRAGMA secure_delete = ON; PRAGMA synchronous = FULL");
+        try
         {
-            // What is deleted is overwritten with zeros, in the file now and in its log by the checkpoint behind.
-            Database.Execute(_writer.Sqlite, "PRAGMA secure_delete = ON");
-            try
-            {
-                return Database.InTransaction(_writer.Sqlite, () => _writer.Erase(user, at, ErasureHorizon));
-            }
-            finally
-            {
-                Database.Execute(_writer.Sqlite, "PRAGMA secure_delete = OFF");
-            }
-        }, cancellation);
-        await FlushAsync(cancellation);
+            var erased = Database.InTransaction(_writer.Sqlite, () => _writer.Erase(user, at, ErasureHorizon));
+            _logHoldsErased = true;
+            if (_writer.Select("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size", reader => reader.GetInt64(0))[0] <= MostRewritten) Database.Execute(_writer.Sqlite, "VACUUM");
+            CutOffLog();
+            return erased;
+        }
+        finally
+        {
+            Database.Execute(_writer.Sqlite, $"PRAGMA secure_delete = OFF; PRAGMA synchronous = {_synchronous}");
+        }
+    }, cancellation);
+
+    private void CutOffLog()
+    {
+        if (_logHoldsErased) _logHoldsErased = !Database.TryCutOffLog(_writer.Sqlite);
     }
 
     public async ValueTask PurgeAsync(string tenant, string app, DateTimeOffset before, CancellationToken cancellation) => await ChangeAsync(

@@ -54,6 +54,7 @@ public sealed partial class SqliteStateStore : IStateStore, IDisposable
     private readonly SemaphoreSlim _writing = new(1);
     private readonly KeptUsers _kept = new(); // used by who holds the writer only
     private readonly ConcurrentBag<Connection> _readers = [];
+    private bool _logHoldsErased = true; // used by who holds the writer only; at the start nobody knows what a process that crashed has left
 
     /// <param name="synchronous"><c>NORMAL</c>, or <c>FULL</c> for commits that outlive a loss of power by themselves, at the price of a sync each.</param>
     /// <exception cref="StoreException">The file can't be opened or written.</exception>
@@ -103,7 +104,9 @@ public sealed partial class SqliteStateStore : IStateStore, IDisposable
         // FULL: a passive one that a reader keeps from copying anything syncs nothing either, and says so in its answer alone.
         using var command = _writer.Sqlite.CreateCommand();
         command.CommandText = "PRAGMA wal_checkpoint(FULL)";
-        return Convert.ToInt64(command.ExecuteScalar(), CultureInfo.InvariantCulture) == 0 ? true : throw new StoreException($"the database {_path} is busy: not flushed");
+        if (Convert.ToInt64(command.ExecuteScalar(), CultureInfo.InvariantCulture) != 0) throw new StoreException($"the database {_path} is busy: not flushed");
+        CutOffLog();
+        return true;
     }, cancellation);
 
     public void Dispose()

@@ -1,3 +1,5 @@
+using Skiff.Personalization;
+
 namespace Skiff.Feedback;
 
 /// <summary>A message that was received and not yet completed.</summary>
@@ -24,4 +26,11 @@ public interface IFeedbackQueue
 
     /// <summary>Forgets messages whose effect is durable.</summary>
     ValueTask CompleteAsync(IReadOnlyList<ReceivedFeedback> messages, CancellationToken cancellation);
+
+    /// <summary>
+    /// Takes what has been received of a user who was erased, and not been completed, off the disk: after the state's erasure it means nothing any more. What was accepted and not received yet comes as always, and the
+    /// learner drops it. A queue that holds messages only until they are learnt has nothing to do.
+    /// </summary>
+    /// <exception cref="Store.StoreException">It may still be there: try again.</exception>
+    ValueTask EraseAsync(UserKey user, DateTimeOffset at, CancellationToken cancellation) => ValueTask.CompletedTask;
 }

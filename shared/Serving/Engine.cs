@@ -102,7 +102,7 @@ public sealed class Engine
         Worker = new FeedbackWorker(parts.Queue, Learner, parts.State, pending, _time, parts.Logging.CreateLogger<FeedbackWorker>());
 
         _oip = new OipEndpoints(_gateway, Models, hasRepositoryControl: !parts.IsFunction, _time);
-        _records = new RecordEndpoints(_gateway, Apps, parts.State, Learner, pending, _heads, _time);
+        _records = new RecordEndpoints(_gateway, Apps, parts.State, parts.Queue, Learner, pending, _heads, _time);
         _rankEndpoints = new RankEndpoints(_gateway, Apps, ranker, _time);
         _personalizer = new PersonalizerEndpoints(_gateway, Apps, ranker, parts.IsFunction ? null : new Publisher(Store, ModelLimits.Default));
         _appEndpoints = new AppEndpoints(_gateway, Apps, predictor, intake, _rankEndpoints, _time);

@@ -10,7 +10,7 @@ using Skiff.Ranking;
 namespace Skiff.Serving;
 
 /// <summary>What is kept, for those who answer for it: a user's records, to be shown and erased, and the quarantine. Scope: admin.</summary>
-public sealed class RecordEndpoints(Gateway gateway, AppHost apps, IStateStore state, FeedbackLearner learner, PendingFeedback pending, HeadCache heads, TimeProvider time)
+public sealed class RecordEndpoints(Gateway gateway, AppHost apps, IStateStore state, IFeedbackQueue queue, FeedbackLearner learner, PendingFeedback pending, HeadCache heads, TimeProvider time)
 {
     private const int MostListed = 1000;
 
@@ -61,11 +61,12 @@ public sealed class RecordEndpoints(Gateway gateway, AppHost apps, IStateStore s
     private async Task EraseAsync(HttpContext http, Caller caller)
     {
         // Whole milliseconds, and none of what was accepted so far is after them.
-        var now = time.GetUtcNow().ToUnixTimeMilliseconds() + 1;
+        var now = DateTimeOffset.FromUnixTimeMilliseconds(time.GetUtcNow().ToUnixTimeMilliseconds() + 1);
         var user = UserOf(http, caller);
         try
         {
-            await state.EraseAsync(user, DateTimeOffset.FromUnixTimeMilliseconds(now), http.RequestAborted);
+            await state.EraseAsync(user, now, http.RequestAborted);
+            await queue.EraseAsync(user, now, http.RequestAborted);
         }
         finally
         {

@@ -1,3 +1,4 @@
+using System.Text;
 using Microsoft.Data.Sqlite;
 
 namespace Skiff.Stores;
@@ -24,5 +25,18 @@ internal static class RawSqlite
         using var command = connection.CreateCommand();
         command.CommandText = sql;
         return command.ExecuteScalar();
+    }
+
+    /// <summary>All that lies in a database's file and in its log, whether the database still knows of it or not; a character a byte.</summary>
+    public static string Bytes(string path)
+    {
+        var all = new StringBuilder();
+        foreach (var file in new[] { path, path + "-wal" }.Where(File.Exists))
+        {
+            using var stream = new FileStream(file, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
+            using var reader = new StreamReader(stream, Encoding.Latin1);
+            all.Append(reader.ReadToEnd()).Append('\n');
+        }
+        return all.ToString();
     }
 }

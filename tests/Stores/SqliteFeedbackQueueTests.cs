@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using Skiff.Embedded;
 using Skiff.Feedback;
+using Skiff.Personalization;
 using Skiff.Store;
 using Skiff.Support;
 
@@ -146,6 +147,91 @@ public sealed class SqliteFeedbackQueueTests : FeedbackQueueTests
             sent.AddRange(ids);
             await to.SendAsync([.. ids.Select(id => Some.Feedback(id))], Cancellation);
         }
+    }
+
+    [Fact]
+    public async Task ReceivedMessagesOfAnErasedUser_AreNoLongerInTheFiles_AndAllOthersAre()
+    {
+        var at = Some.Feedback("").At;
+        var ann = new UserKey("default", "app", "ann-of-this-test");
+        await using var queue = new SqliteFeedbackQueue(File);
+        await queue.SendAsync([.. Enumerable.Range(0, 300).Select(i => Some.Feedback($"done-{i}", ann.User))], Cancellation);
+        await ReceiveAsync(queue, 300, complete: true);
+        await queue.SendAsync(
+        [
+            Some.Feedback("f1", ann.User), Some.Feedback("g1", "ben"), Some.Feedback("f2", ann.User) with { At = at.AddDays(1), Decided = at }, Some.Feedback("later", ann.User) with { At = at.AddDays(1) },
+            Some.Feedback("other-app", ann.User) with { App = "app2" }, Some.Feedback("other-tenant", ann.User) with { Tenant = "acme" },
+        ], Cancellation);
+        var received = await ReceiveAsync(queue, 6);
+        await queue.SendAsync([Some.Feedback("on-its-way", ann.User), Some.Feedback("g2", "ben")], Cancellation);
+        Assert.Contains("done-", Bytes());
+        Assert.Contains("\"f1\"", Bytes());
+
+        await queue.EraseAsync(ann, at, Cancellation);
+
+        Assert.DoesNotContain("done-", Bytes());
+        Assert.DoesNotContain("\"f1\"", Bytes());
+        Assert.DoesNotContain("\"f2\"", Bytes());
+        Assert.Equal(["g1", "later", "other-app", "other-tenant", "on-its-way", "g2"], await LeftAsync());
+
+        // What nobody had received comes as always, and when it is done with nothing is left of it either.
+        var rest = await ReceiveAsync(queue, 2);
+        Assert.Equal(["on-its-way", "g2"], rest.Select(one => one.Message.FeedbackId));
+        await queue.SendAsync([Some.Feedback("g3", "ben")], Cancellation);
+        await queue.CompleteAsync([.. received.Where(one => one.Message.FeedbackId != "g1"), .. rest], Cancellation);
+        // Its senders and completers don't wait for the scrubbing: whoever comes next does.
+        await queue.SendAsync([Some.Feedback("g4", "ben")], Cancellation);
+        Assert.DoesNotContain(ann.User, Bytes());
+        Assert.DoesNotContain("on-its-way", Bytes());
+        Assert.Equal(["g1", "g3", "g4"], await LeftAsync());
+        Assert.Equal(["g3", "g4"], await ReceiveIdsAsync(queue, 2));
+
+        string Bytes() => RawSqlite.Bytes(File);
+
+        // Of a client who has received nothing yet, as after a crash.
+        async Task<IEnumerable<string>> LeftAsync()
+        {
+            await using var other = new SqliteFeedbackQueue(File);
+            using var raw = RawSqlite.Open(File);
+            return (await ReceiveAsync(other, (int)(long)raw.Scalar("SELECT count(*) FROM messages")!)).Select(one => one.Message.FeedbackId);
+        }
+    }
+
+    [Fact]
+    public async Task MessagesFromBeforeACrash_AreScrubbedWhenTheyAreDoneWith()
+    {
+        await using var crashed = new SqliteFeedbackQueue(File);
+        await crashed.SendAsync([Some.Feedback("f1", "ann-of-this-test"), Some.Feedback("f2")], Cancellation);
+
+        await using var queue = new SqliteFeedbackQueue(File);
+        await ReceiveAsync(queue, 2, complete: true);
+        await queue.SendAsync([Some.Feedback("f3")], Cancellation);
+
+        Assert.DoesNotContain("ann-of-this-test", RawSqlite.Bytes(File));
+        Assert.Equal(["f3"], await ReceiveIdsAsync(queue, 1));
+    }
+
+    [Fact]
+    public async Task ReaderWhoHoldsTheLog_DoesNotKeepAUserFromBeingErased_AndTheNextErasureEmptiesIt()
+    {
+        var ann = new UserKey("default", "app", "ann-of-this-test");
+        await using var queue = new SqliteFeedbackQueue(File);
+        await queue.SendAsync([Some.Feedback("f1", ann.User), Some.Feedback("g1", "ben")], Cancellation);
+        await ReceiveAsync(queue, 2);
+        using (var other = RawSqlite.Open(File))
+        {
+            other.Execute("BEGIN; SELECT count(*) FROM messages");
+            await queue.EraseAsync(ann, DateTimeOffset.UtcNow, Cancellation);
+            Assert.Equal(2L, other.Scalar("SELECT count(*) FROM messages"));
+            other.Execute("COMMIT");
+            Assert.Equal(1L, other.Scalar("SELECT count(*) FROM messages"));
+            Assert.Contains(ann.User, RawSqlite.Bytes(File));
+        }
+
+        await queue.EraseAsync(ann with { User = "nobody" }, DateTimeOffset.UtcNow, Cancellation);
+
+        Assert.DoesNotContain(ann.User, RawSqlite.Bytes(File));
+        Assert.Contains("ben", RawSqlite.Bytes(File));
     }
 
     [Fact]

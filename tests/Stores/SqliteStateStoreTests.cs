@@ -88,6 +88,48 @@ public sealed class SqliteStateStoreTests : StateStoreTests, IDisposable
     }
 
     [Fact]
+    public async Task ErasedUser_IsNoLongerInTheFiles_AndOthersAre()
+    {
+        var ann = User with { User = "ann-of-this-test" };
+        for (var i = 0; i < 40; i++)
+        {
+            await Store.CommitAsync([Of(ann, i), Of(OtherUser, i)], Cancellation);
+            if (i % 10 == 0) await Store.FlushAsync(Cancellation);
+        }
+        Assert.Contains(ann.User, RawSqlite.Bytes(File));
+        Assert.Contains("ann-f7", RawSqlite.Bytes(File));
+
+        await Store.EraseAsync(ann, Noon, Cancellation);
+
+        // Whose erasure it was is remembered: the one mention that stays.
+        Assert.Equal(1, RawSqlite.Bytes(File).Split(ann.User).Length - 1);
+        Assert.DoesNotContain("ann-f", RawSqlite.Bytes(File));
+        Assert.Contains($"{OtherUser.User}-f7", RawSqlite.Bytes(File));
+        Assert.Equal(40, (await FeedbackAsync(new FeedbackQuery(User.Tenant, User.App))).Count);
+
+        UserCommit Of(UserKey user, int i) => Commit(user, i == 0 ? null : $"{i}", Some.Head(i)) with { Accepted = [Some.Accepted($"{user.User.Split('-')[0]}-f{i}", user.User)] };
+    }
+
+    [Fact]
+    public async Task ReaderWhoHoldsTheLog_DoesNotKeepAUserFromBeingErased_AndTheNextFlushEmptiesIt()
+    {
+        await Store.CommitAsync([Commit(User, null, Some.Head(1), "ann-f1"), Commit(OtherUser, null, Some.Head(2), "ben-f1")], Cancellation);
+        using (var other = RawSqlite.Open(File))
+        {
+            other.Execute("BEGIN; SELECT count(*) FROM heads");
+            await Store.EraseAsync(User, Noon, Cancellation);
+            Assert.Null(await Store.ReadHeadAsync(User, Cancellation));
+            Assert.Contains("ann-f1", RawSqlite.Bytes(File));
+        }
+
+        await Store.FlushAsync(Cancellation);
+
+        Assert.DoesNotContain("ann-f1", RawSqlite.Bytes(File));
+        Assert.Contains("ben-f1", RawSqlite.Bytes(File));
+        Assert.NotNull(await Store.ReadHeadAsync(OtherUser, Cancellation));
+    }
+
+    [Fact]
     public async Task Purge_TakesAllFromBefore_ButForTheQuarantine()
     {
         // Learnt; begun, which nothing is to be said of; not learnt, and why; held back.

@@ -6,7 +6,7 @@ namespace Skiff.Stores;
 /// <summary>What state stores keep of users beside their heads; a part of what each of them must do.</summary>
 public abstract partial class StateStoreTests
 {
-    private static readonly DateTimeOffset Noon = new(2026, 6, 1, 12, 0, 0, TimeSpan.Zero);
+    protected static readonly DateTimeOffset Noon = new(2026, 6, 1, 12, 0, 0, TimeSpan.Zero);
 
     [Fact]
     public async Task Feedback_IsReadBackInTheOrderOfCommits()
@@ -163,7 +163,7 @@ public abstract partial class StateStoreTests
 
     private static AcceptedFeedback Refused(string id) => new(Some.Feedback(id), false, AcceptedFeedback.Quarantine + "a test");
 
-    private async Task<List<KeptFeedback>> FeedbackAsync(FeedbackQuery query)
+    protected async Task<List<KeptFeedback>> FeedbackAsync(FeedbackQuery query)
     {
         var found = new List<KeptFeedback>();
         await foreach (var kept in Store.ReadFeedbackAsync(query, Cancellation)) found.Add(kept);
