@@ -68,7 +68,7 @@ internal static class PlanCommand
             Console.WriteLine(SimulateCommand.Invariant($"{shape,-20} {plan.OnDemand,10} {plan.Spot,6} {100 * plan.Late,9:0.000} {plan.DollarsAnHour,13:0.0000} {1e6 * plan.DollarsAnHour / (3600 * question.Rate),13:0.000}"));
         }
         Console.WriteLine();
-        Console.WriteLine("assumes     Poisson arrivals, exponential run times on replicas, functions that are warm; should all spot replicas go, those on demand keep up, late");
+        Console.WriteLine("assumes     Poisson arrivals, run times that don't vary, functions that are warm; should all spot replicas go, those on demand keep up, late");
         return 0;
     }
 }

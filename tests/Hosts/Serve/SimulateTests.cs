@@ -73,6 +73,17 @@ public sealed class SimulateTests : IDisposable
         Assert.Contains("nothing does that", none.Output);
     }
 
+    [Fact]
+    public async Task Plan_PrintsWhatTheReadmeShows()
+    {
+        var readme = await File.ReadAllTextAsync(Path.Combine(Repository.Root, "README.md"), TestContext.Current.CancellationToken);
+        var shown = readme[readme.IndexOf("$ skiff plan ", StringComparison.Ordinal)..];
+        var lines = shown[..shown.IndexOf("```", StringComparison.Ordinal)].Split('\n', 2);
+        var plan = await SkiffProcess.RunAsync(lines[0].Split(' ')[2..]);
+
+        Assert.Equal(lines[1], plan.Output);
+    }
+
     private static double HitRate(CommandResult result, string policy) =>
         double.Parse(result.Output.Split('\n').Single(line => line.StartsWith(policy, StringComparison.Ordinal)).Split(' ', StringSplitOptions.RemoveEmptyEntries)[1], System.Globalization.CultureInfo.InvariantCulture);
 }
