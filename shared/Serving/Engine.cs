@@ -82,7 +82,8 @@ public sealed class Engine
         Models = new ModelHost(Store, parts.Models, _time, parts.Logging.CreateLogger<ModelHost>());
         Apps = new AppHost(Store, Models, _aliasInterval, _time, parts.Logging.CreateLogger<AppHost>(), parts.Heavy);
 
-        _due = new DueWork(Apps, parts.State, parts.Queue, new FeedbackLog(parts.Objects, parts.State, _time), _time, parts.Logging.CreateLogger<DueWork>());
+        var log = new FeedbackLog(parts.Objects, parts.State, _time);
+        _due = new DueWork(Apps, parts.State, parts.Queue, log, _time, parts.Logging.CreateLogger<DueWork>());
         _keys = parts.Keys;
 
         var pending = _pending = new PendingFeedback();
@@ -102,7 +103,7 @@ public sealed class Engine
         Worker = new FeedbackWorker(parts.Queue, Learner, parts.State, pending, _time, parts.Logging.CreateLogger<FeedbackWorker>());
 
         _oip = new OipEndpoints(_gateway, Models, hasRepositoryControl: !parts.IsFunction, _time);
-        _records = new RecordEndpoints(_gateway, Apps, parts.State, parts.Queue, Learner, pending, _heads, _time);
+        _records = new RecordEndpoints(_gateway, Apps, parts.State, parts.Queue, log, Learner, pending, _heads, _time);
         _rankEndpoints = new RankEndpoints(_gateway, Apps, ranker, _time);
         _personalizer = new PersonalizerEndpoints(_gateway, Apps, ranker, parts.IsFunction ? null : new Publisher(Store, ModelLimits.Default));
         _appEndpoints = new AppEndpoints(_gateway, Apps, predictor, intake, _rankEndpoints, _time);

@@ -4,13 +4,14 @@ using Microsoft.AspNetCore.Routing;
 using Skiff.Apps;
 using Skiff.Caching;
 using Skiff.Feedback;
+using Skiff.Feedback.Log;
 using Skiff.Personalization;
 using Skiff.Ranking;
 
 namespace Skiff.Serving;
 
 /// <summary>What is kept, for those who answer for it: a user's records, to be shown and erased, and the quarantine. Scope: admin.</summary>
-public sealed class RecordEndpoints(Gateway gateway, AppHost apps, IStateStore state, IFeedbackQueue queue, FeedbackLearner learner, PendingFeedback pending, HeadCache heads, TimeProvider time)
+public sealed class RecordEndpoints(Gateway gateway, AppHost apps, IStateStore state, IFeedbackQueue queue, FeedbackLog log, FeedbackLearner learner, PendingFeedback pending, HeadCache heads, TimeProvider time)
 {
     private const int MostListed = 1000;
 
@@ -32,9 +33,7 @@ public sealed class RecordEndpoints(Gateway gateway, AppHost apps, IStateStore s
         var json = exchange.Json;
         await pending.WaitAsync(user, LongestWait, time, http.RequestAborted);
         var (head, _) = await state.ReadUserAsync(user, http.RequestAborted);
-        var feedback = new List<KeptFeedback>();
-        await foreach (var kept in state.ReadFeedbackAsync(new FeedbackQuery(user.Tenant, user.App) { User = user.User }, http.RequestAborted)) feedback.Add(kept);
-        await foreach (var kept in state.ReadFeedbackAsync(new FeedbackQuery(user.Tenant, UserKey.OfShard("", user.App, 0).App) { Naming = user.User }, http.RequestAborted)) feedback.Add(kept);
+        var feedback = await ReadFeedbackAsync(user, http.RequestAborted);
         var waiting = new List<WaitingEvent>();
         if (state is IEventStore events)
         {
@@ -56,6 +55,22 @@ public sealed class RecordEndpoints(Gateway gateway, AppHost apps, IStateStore s
         json.WriteEndArray();
         json.WriteEndObject();
         await exchange.SendAsync(http.Response, 200, Gateway.Json, http.RequestAborted);
+    }
+
+    /// <summary>What is in the log, and what the store has that is not there yet or has changed since: each once, in order.</summary>
+    private async Task<IReadOnlyList<KeptFeedback>> ReadFeedbackAsync(UserKey user, CancellationToken cancellation)
+    {
+        var latest = new Dictionary<(string, string), KeptFeedback>();
+        foreach (var kept in await log.ReadAsync(user, cancellation)) Add(kept);
+        await foreach (var kept in state.ReadFeedbackAsync(new FeedbackQuery(user.Tenant, user.App) { User = user.User }, cancellation)) Add(kept);
+        await foreach (var kept in state.ReadFeedbackAsync(new FeedbackQuery(user.Tenant, UserKey.OfShard("", user.App, 0).App) { Naming = user.User }, cancellation)) Add(kept);
+        return [.. latest.Values.OrderBy(kept => kept.Committed).ThenBy(kept => kept.Order)];
+
+        void Add(KeptFeedback kept)
+        {
+            var id = (kept.Accepted.Message.Owner.App, kept.Accepted.Message.FeedbackId);
+            if (!latest.TryGetValue(id, out var other) || other.Order <= kept.Order) latest[id] = kept;
+        }
     }
 
     private async Task EraseAsync(HttpContext http, Caller caller)

@@ -55,9 +55,19 @@ public sealed class FeedbackLog(IObjectStore objects, IStateStore state, TimePro
 
     /// <summary>Everything in the log that can still be opened.</summary>
     /// <exception cref="StoreException">A segment is damaged, missing or another than was written.</exception>
-    public async Task<LogHistory> ReadAsync(string tenant, string app, CancellationToken cancellation)
+    public async Task<LogHistory> ReadAsync(string tenant, string app, CancellationToken cancellation) =>
+        await ReadAsync(tenant, app, await state.LogKeysAsync(tenant, app, null, create: false, cancellation), cancellation);
+
+    /// <summary>All of it that names a user.</summary>
+    /// <exception cref="StoreException">A segment is damaged, missing or another than was written.</exception>
+    public async Task<IReadOnlyList<KeptFeedback>> ReadAsync(UserKey user, CancellationToken cancellation)
     {
-        var keys = await state.LogKeysAsync(tenant, app, null, create: false, cancellation);
+        var keys = await state.LogKeysAsync(user.Tenant, user.App, [user.User], create: false, cancellation);
+        return keys.Count == 0 ? [] : (await ReadAsync(user.Tenant, user.App, keys, cancellation)).Entries;
+    }
+
+    private async Task<LogHistory> ReadAsync(string tenant, string app, IReadOnlyDictionary<string, byte[]> keys, CancellationToken cancellation)
+    {
         var byOwner = keys.Values.ToDictionary(key => Convert.ToBase64String(LogSegment.OwnerOf(key)));
         var entries = new List<KeptFeedback>();
         var (segments, closed) = (0, 0);

@@ -22,7 +22,7 @@ internal static class Expected
         ("Scan", $"dynamodb:Scan on {State}", ["Predict", "Feedback"]), // export, erasure and quarantine; the log
         ("DeleteItem", $"dynamodb:DeleteItem on {State}", ["Predict"]), // erasure
         ("PutItem", $"dynamodb:PutItem on {State}", ["Feedback"]), // keys of the log
-        ("BatchGetItem", $"dynamodb:BatchGetItem on {State}", ["Feedback"]), // what was accepted before; events
+        ("BatchGetItem", $"dynamodb:BatchGetItem on {State}", ["Predict", "Feedback"]), // what was accepted before; events; keys of the log, for an export too
         ("TransactWriteItems", $"dynamodb:PutItem on {State}", ["Predict", "Feedback"]), // conditions of puts ask for nothing more
         ("TransactWriteItems", $"dynamodb:ConditionCheckItem on {State}", ["Predict", "Feedback"]), // that a user was not erased meanwhile
         ("TransactWriteItems", $"dynamodb:DeleteItem on {State}", ["Predict", "Feedback"]), // erasure; events that are settled

@@ -1,5 +1,6 @@
 using System.Net;
 using System.Text;
+using System.Text.Json;
 using Skiff.Apps;
 using Skiff.Embedded;
 using Skiff.Feedback.Log;
@@ -113,6 +114,36 @@ public sealed class ReplayTests : IDisposable
         var (_, score, version) = await app.PredictAsync(user);
         Assert.Equal(expected, score, Precision);
         Assert.Equal(2, version);
+    }
+
+    [Fact]
+    public async Task ExportOfAUser_HasWhatIsInTheLogAlone_AndAfterErasureNothing()
+    {
+        await using (var server = await StartAsync())
+        {
+            var app = new EchoApp(server.Client);
+            for (var i = 0; i < 3; i++) await app.FeedbackAsync($$"""{"user":"ann","input":{{EchoApp.Input}},"label":"yes","feedback_id":"a{{i}}"}""");
+            await app.FeedbackAsync($$"""{"user":"ben","input":{{EchoApp.Input}},"label":"yes","feedback_id":"b"}""");
+            await app.ProcessedAsync(4);
+        }
+        // The next day, and when the store has let go of it.
+        Assert.Single(await CompactAsync(TimeSpan.FromDays(2)));
+        await CompactAsync(TimeSpan.FromDays(60));
+
+        await using var again = await SkiffServer.StartAsync(_folder.Path);
+        Assert.Equal(["a0", "a1", "a2"], await ExportedAsync(again, "ann"));
+        await new EchoApp(again.Client).FeedbackAsync($$"""{"user":"ann","input":{{EchoApp.Input}},"label":"no","feedback_id":"a3"}""");
+        Assert.Equal(["a0", "a1", "a2", "a3"], await ExportedAsync(again, "ann"));
+
+        using (var erased = await again.Client.DeleteAsync("/apps/echo/users/ann", TestContext.Current.CancellationToken)) Assert.Equal(HttpStatusCode.NoContent, erased.StatusCode);
+        using (var gone = await again.Client.GetAsync("/apps/echo/users/ann", TestContext.Current.CancellationToken)) Assert.Equal(HttpStatusCode.NotFound, gone.StatusCode);
+        Assert.Equal(["b"], await ExportedAsync(again, "ben"));
+    }
+
+    private static async Task<IEnumerable<string>> ExportedAsync(SkiffServer server, string user)
+    {
+        using var document = JsonDocument.Parse(await server.Client.GetStringAsync($"/apps/echo/users/{user}", TestContext.Current.CancellationToken));
+        return [.. document.RootElement.GetProperty("feedback").EnumerateArray().Select(one => one.GetProperty("feedback_id").GetString()!)];
     }
 
     private Task<CommandResult> ReplayAsync(params string[] more) => SkiffProcess.RunAsync(["replay", "echo", "--data", _folder.Path, .. more]);
