@@ -23,6 +23,7 @@ internal sealed record HttpEvent
     /// <summary>With its <c>?</c>, or empty.</summary>
     public required string QueryString { get; init; }
 
+    /// <summary>Path and query as the caller wrote them. A function URL says the path like that; an HTTP API has decoded it, so that it is escaped here again.</summary>
     public required string RawTarget { get; init; }
     public required IHeaderDictionary Headers { get; init; }
 
@@ -60,13 +61,15 @@ internal sealed record HttpEvent
             PathBase = pathBase,
             Path = PathString.FromUriComponent(rawPath[pathBase.Length..]).Value ?? "",
             QueryString = query,
-            RawTarget = rawPath + query,
+            RawTarget = (IsOfFunctionUrl(domain) ? rawPath : string.Join('/', rawPath.Split('/').Select(Uri.EscapeDataString))) + query,
             Headers = ReadHeaders(root, domain, body),
             Body = body,
             Source = IPAddress.TryParse(http.FindText("sourceIp"), out var source) ? source : null,
-            IsFunctionUrl = domain?.Contains(".lambda-url.", StringComparison.Ordinal) ?? false,
+            IsFunctionUrl = IsOfFunctionUrl(domain),
         };
     }
+
+    private static bool IsOfFunctionUrl(string? domain) => domain?.Contains(".lambda-url.", StringComparison.Ordinal) ?? false;
 
     /// <summary>An HTTP API with a named stage has it before every path; function URLs and the stage <c>$default</c> don't.</summary>
     private static string StageOf(JsonElement context, string rawPath)

@@ -131,7 +131,9 @@ internal static class AppRequestReader
     {
         if (cursor.TryReadNull()) return null;
         var user = cursor.ReadString("'user'");
-        return user.Length is > 0 and <= LongestUser ? user : throw RequestException.Invalid($"'user' has {user.Length} characters: it takes 1 to {LongestUser}");
+        if (user.Length is 0 or > LongestUser) throw RequestException.Invalid($"'user' has {user.Length} characters: it takes 1 to {LongestUser}");
+        // No address leads to such a user: nobody could show what is kept, or erase it.
+        return user is not ("." or "..") && !user.Any(char.IsControl) ? user : throw RequestException.Invalid("'user' is '.' or '..', or has a control character: it takes any other name");
     }
 
     private static string? ReadContext(ref JsonCursor cursor, App app)

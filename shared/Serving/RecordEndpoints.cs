@@ -111,7 +111,7 @@ public sealed class RecordEndpoints(Gateway gateway, AppHost apps, IStateStore s
     private async Task ReleaseAsync(HttpContext http, Caller caller)
     {
         var app = await apps.GetAsync(caller.Tenant, (string)http.Request.RouteValues["app"]!, http.RequestAborted);
-        var id = Unescape((string)http.Request.RouteValues["id"]!);
+        var id = RawPath.Part(http, 2);
         var released = await learner.ReleaseAsync(app.Tenant, app.Name, accepted => accepted.Message.FeedbackId == id, http.RequestAborted);
         if (released is not [var one]) throw RequestException.NotFound("no such feedback in quarantine");
         using var exchange = Exchange.Rent();
@@ -128,11 +128,8 @@ public sealed class RecordEndpoints(Gateway gateway, AppHost apps, IStateStore s
     private static UserKey UserOf(HttpContext http, Caller caller)
     {
         var app = Store.Names.Check("app", (string)http.Request.RouteValues["app"]!);
-        var user = Unescape((string)http.Request.RouteValues["user"]!);
+        var user = RawPath.Part(http, 1);
         if (user.Length > AppRequestReader.LongestUser) throw RequestException.Invalid($"a user's name has at most {AppRequestReader.LongestUser} characters");
         return new UserKey(caller.Tenant, app, user);
     }
-
-    /// <summary>A slash within a part of the path stays escaped, or it would part it.</summary>
-    private static string Unescape(string part) => part.Replace("%2F", "/", StringComparison.OrdinalIgnoreCase);
 }

@@ -1,8 +1,11 @@
 using System.Text;
 using System.Text.Json;
+using System.Text.Json.Nodes;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Extensions;
 using Microsoft.AspNetCore.Http.Features;
+using Skiff.Hosts.Learning;
+using Skiff.Serving;
 using Skiff.Support;
 
 namespace Skiff.Hosts.Lambda;
@@ -67,6 +70,40 @@ public sealed class HttpEventTests
             Assert.Equal(path, http.Request.Path.Value);
             return Task.CompletedTask;
         });
+    }
+
+    // A function URL hands the path on as it came, an HTTP API decodes it: there a slash parts what it was escaped in.
+    [Theory]
+    [InlineData(true, "a%2Fb", "a/b")]
+    [InlineData(true, "a%252Fb", "a%2Fb")]
+    [InlineData(true, "a%20b", "a b")]
+    [InlineData(true, "100%25", "100%")]
+    [InlineData(false, "a%2Fb", "a%2Fb")]
+    [InlineData(false, "a b", "a b")]
+    [InlineData(false, "100%", "100%")]
+    [InlineData(false, "50%41", null)]
+    [InlineData(false, "a/b", null)]
+    public async Task UserInThePath_IsFoundBehindEachFrontEnd(bool isFunctionUrl, string part, string? user)
+    {
+        var key = ApiKeys.Create("default", Scopes.All);
+        await using var server = await SkiffServer.StartAsync(null, samples: false, ("SKIFF_API_KEYS", key.Entry));
+        server.Client.DefaultRequestHeaders.Authorization = new("Bearer", key.Key);
+        await EchoApp.PublishAsync(server.Server.Engine.Store);
+        var app = new EchoApp(server.Client);
+        foreach (var each in (string[])["a/b", "a%2Fb", "a b", "100%", "50A", "50%41"]) await app.FeedbackAsync($$"""{"user":"{{each}}","input":{{EchoApp.Input}},"label":"yes"}""");
+        await using var host = await LambdaHost.StartAsync(server.Server.Engine.Map);
+
+        var answer = await AnswerAsync(host, isFunctionUrl ? LambdaEvents.FunctionUrl(Asks) : LambdaEvents.HttpApi(Asks));
+
+        Assert.True(answer.GetProperty("statusCode").GetInt32() == (user is not null ? 200 : part.Contains('/') ? 404 : 400), answer.ToString());
+        if (user is not null) Assert.Equal(user, JsonDocument.Parse(answer.GetProperty("body").GetString()!).RootElement.GetProperty("user").GetString());
+
+        void Asks(JsonObject json)
+        {
+            (json["rawPath"], json["requestContext"]!["http"]!["method"], json["body"]) = ($"/apps/echo/users/{part}", "GET", null);
+            json["headers"]!["authorization"] = $"Bearer {key.Key}";
+            json["isBase64Encoded"] = false;
+        }
     }
 
     [Theory]

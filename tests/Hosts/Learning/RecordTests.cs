@@ -1,5 +1,8 @@
 using System.Net;
+using System.Net.Sockets;
 using System.Runtime.InteropServices;
+using System.Text;
+using System.Text.Json;
 using Skiff.Feedback;
 using Skiff.Serving;
 using Skiff.Support;
@@ -113,6 +116,93 @@ public sealed class RecordTests
         await app.FeedbackAsync(Feedback("ann/1", "f0"));
         Assert.Equal(EchoApp.ScoreAfter(1), await app.ScoreAsync("ann/1"), Precision);
         Assert.Equal(HttpStatusCode.NoContent, await EraseAsync(server, "nobody"));
+    }
+
+    [Fact]
+    public async Task ErasedUser_IsNoLongerInTheFiles_AndOthersLearnOn()
+    {
+        await using var server = await StartAsync();
+        var app = new EchoApp(server.Client);
+        for (var i = 0; i < 3; i++)
+        {
+            await app.FeedbackAsync(Feedback("ann-of-this-test", $"ann-f{i}"));
+            await app.FeedbackAsync(Feedback("ben", $"ben-f{i}"));
+        }
+        foreach (var user in (string[])["ann-of-this-test", "ben"]) Assert.Equal(EchoApp.ScoreAfter(3), await app.ScoreAsync(user), Precision);
+        Assert.All((string[])["queue.db", "state.db"], name => Assert.Contains("ann-f2", Bytes(name)));
+
+        Assert.Equal(HttpStatusCode.NoContent, await EraseAsync(server, "ann-of-this-test"));
+
+        Assert.DoesNotContain("ann-of-this-test", Bytes("queue.db"));
+        Assert.All((string[])["queue.db", "state.db"], name => Assert.DoesNotContain("ann-f", Bytes(name)));
+        Assert.All((string[])["queue.db", "state.db"], name => Assert.Contains("ben-f2", Bytes(name)));
+        await app.FeedbackAsync(Feedback("ben", "ben-f3"));
+        Assert.Equal(EchoApp.ScoreAfter(4), await app.ScoreAsync("ben"), Precision);
+
+        // A character a byte.
+        string Bytes(string name) => string.Concat(new[] { name, name + "-wal" }.Select(file => Path.Combine(server.Data, file)).Where(File.Exists).Select(file =>
+        {
+            using var reader = new StreamReader(new FileStream(file, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete), Encoding.Latin1);
+            return reader.ReadToEnd();
+        }));
+    }
+
+    [Theory]
+    [InlineData("a/b")]
+    [InlineData("a%2Fb")]
+    [InlineData("a%2fb")]
+    [InlineData("a%252Fb")]
+    [InlineData("100%")]
+    [InlineData("50%41")]
+    [InlineData("a b+c?d#e;f")]
+    [InlineData("...")]
+    [InlineData("/")]
+    [InlineData("../ben")]
+    [InlineData("é😀\\")]
+    public async Task EveryName_IsFoundByItsOneAddress(string user)
+    {
+        await using var server = await StartAsync();
+        var app = new EchoApp(server.Client);
+        string[] others = [.. new[] { "a/b", "a%2Fb", "a%2fb", "a%252Fb", "ben" }.Where(other => other != user)];
+        foreach (var each in (string[])[user, .. others]) await app.FeedbackAsync(JsonSerializer.Serialize(new { user = each, input = new[] { 1, 0, 0 }, label = "yes" }));
+
+        Assert.Equal(user, (await server.GetAsync($"/apps/echo/users/{Uri.EscapeDataString(user)}")).Body.GetProperty("user").GetString());
+        Assert.Equal(HttpStatusCode.NoContent, await EraseAsync(server, Uri.EscapeDataString(user)));
+
+        Assert.Equal(HttpStatusCode.NotFound, (await server.GetAsync($"/apps/echo/users/{Uri.EscapeDataString(user)}?more=/x")).Status);
+        foreach (var other in others) Assert.Equal(other, (await server.GetAsync($"/apps/echo/users/{Uri.EscapeDataString(other)}")).Body.GetProperty("user").GetString());
+    }
+
+    [Theory]
+    [InlineData("a/b")]
+    [InlineData("a%2Fb")]
+    public async Task EveryFeedbackInQuarantine_IsReleasedByItsOneAddress(string id)
+    {
+        await using var server = await StartAsync();
+        await server.Server.Engine.Learner.QuarantineAsync(Message("u1", "a/b"), "too far from what was seen", Cancellation);
+        await server.Server.Engine.Learner.QuarantineAsync(Message("u1", "a%2Fb"), "too far from what was seen", Cancellation);
+
+        var (status, released) = await server.PostAsync($"/apps/echo/quarantine/{Uri.EscapeDataString(id)}/release", "");
+
+        Assert.Equal((HttpStatusCode.OK, id), (status, released.GetProperty("feedback_id").GetString()));
+    }
+
+    [Theory]
+    [InlineData("/apps/echo/users/ann/ben/..")]
+    [InlineData("/apps/echo/users/a%2Fb/a%252Fb/..")]
+    [InlineData("/apps/echo/users/ann/.")]
+    public async Task PathWithDotsAtItsEnd_IsNobodys(string path)
+    {
+        await using var server = await StartAsync();
+        using var client = new TcpClient();
+        await client.ConnectAsync(server.Client.BaseAddress!.Host, server.Client.BaseAddress.Port, Cancellation);
+        // As it stands: HttpClient would take the dots out.
+        await client.GetStream().WriteAsync(Encoding.ASCII.GetBytes($"DELETE {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"), Cancellation);
+        using var reader = new StreamReader(client.GetStream());
+        var answer = await reader.ReadToEndAsync(Cancellation);
+
+        Assert.StartsWith("HTTP/1.1 400", answer);
+        Assert.Contains("plain form", answer);
     }
 
     [Fact]

@@ -87,6 +87,7 @@ public sealed class RankTests(ITestOutputHelper output)
             ("rank", """{"candidates":[{"id":"a"}],"actions":[]}""", "unknown field 'actions'"),
             ("rank", """{"candidates":[{"id":"a","feature":{}}]}""", "unknown field 'feature'"),
             ("rank", """{"candidates":[]}""", "0 actions"),
+            ("rank", """{"user":"..","candidates":[{"id":"a"}]}""", "'.' or '..'"),
             ("rank", """{"event_id":"","candidates":[{"id":"a"}]}""", "an event's id has 0 characters"),
             ("predict", """{"input":[1]}""", "POST /apps/news/rank"),
             ("feedback", """{"value":1}""", "'id'"),
