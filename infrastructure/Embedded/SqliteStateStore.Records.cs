@@ -126,7 +126,7 @@ public sealed partial class SqliteStateStore
             var erased = EraseEvents(user);
             foreach (var table in (ReadOnlySpan<string>)["heads", "covariances", "policies", "feedback", "log_keys", "replays", "erasures"]) erased += Execute($"DELETE FROM {table} WHERE {OfUser}", key);
             erased += Execute($"DELETE FROM feedback WHERE tenant = $tenant AND app = $app AND {Naming}", ("$tenant", user.Tenant), ("$app", UserKey.OfShard("", user.App, 0).App), ("$naming", user.User));
-            Execute("INSERT INTO erasures VALUES ($tenant, $app, $user, $at, $version)", [.. key, ("$at", at.ToUnixTimeMilliseconds()), ("$version", version)]);
+            Execute("INSERT OR REPLACE INTO erasures VALUES ($tenant, $app, $hash, $at, $version)", [key[0], key[1], ("$hash", HashOf(user.User)), ("$at", at.ToUnixTimeMilliseconds()), ("$version", version)]);
             Execute("DELETE FROM erasures WHERE at < $old", ("$old", (at - horizon).ToUnixTimeMilliseconds()));
             return erased;
         }

@@ -149,7 +149,7 @@ public sealed partial class SqliteStateStore : IStateStore, IDisposable
         }
     });
 
-    /// <summary>128 bits of the id: ids may be long, and an index of hashes stays small.</summary>
+    /// <summary>128 bits of an id: ids may be long, and an index of hashes stays small.</summary>
     private static byte[] HashOf(string feedbackId) => SHA256.HashData(Encoding.UTF8.GetBytes(feedbackId))[..16];
 
     private static byte[] ToBytes(float[] values) => MemoryMarshal.AsBytes<float>(values).ToArray();
@@ -250,7 +250,7 @@ public sealed partial class SqliteStateStore : IStateStore, IDisposable
                 "INSERT INTO feedback (tenant, app, user, id_hash, learnt, note, body, committed) VALUES ($tenant, $app, $user, $hash, $learnt, $note, $body, $committed) ON CONFLICT DO NOTHING",
                 "$tenant", "$app", "$user", "$hash", "$learnt", "$note", "$body", "$committed");
             _takeOut = Database.Prepare(Sqlite, $"DELETE FROM feedback WHERE {key} AND id_hash = $hash AND learnt = 0", "$tenant", "$app", "$user", "$hash");
-            _selectErasure = Database.Prepare(Sqlite, $"SELECT at, version FROM erasures WHERE {key}", "$tenant", "$app", "$user");
+            _selectErasure = Database.Prepare(Sqlite, "SELECT at, version FROM erasures WHERE tenant = $tenant AND app = $app AND user IN ($hash, $user)", "$tenant", "$app", "$hash", "$user");
             _selectReplayed = Database.Prepare(Sqlite, $"SELECT upto FROM replays WHERE {key}", "$tenant", "$app", "$user");
             _dataVersion = Database.Prepare(Sqlite, "PRAGMA data_version");
             _savepoint = Database.Prepare(Sqlite, "SAVEPOINT one_user");
@@ -343,9 +343,10 @@ public sealed partial class SqliteStateStore : IStateStore, IDisposable
         private bool TryWriteFeedback(UserKey user, AcceptedFeedback accepted, DateTimeOffset now) => _insertFeedback.Bind(
             user.Tenant, user.App, user.User, HashOf(accepted.Message.FeedbackId), accepted.Learnt ? 1 : 0, accepted.Note, accepted.Message.Serialize(), now.ToUnixTimeMilliseconds()).ExecuteNonQuery() == 1;
 
+        /// <summary>By the hash of a name, so that not even the name stays; earlier versions kept it.</summary>
         private Erasure? ReadErasure(UserKey user)
         {
-            using var reader = _selectErasure.Bind(user.Tenant, user.App, user.User).ExecuteReader();
+            using var reader = _selectErasure.Bind(user.Tenant, user.App, HashOf(user.User), user.User).ExecuteReader();
             return reader.Read() ? new Erasure(DateTimeOffset.FromUnixTimeMilliseconds(reader.GetInt64(0)), reader.GetInt64(1)) : null;
         }
     }
