@@ -15,12 +15,12 @@ internal static class PriorCommand
     {
         var app = new Argument<string>("APP");
         var cap = new Option<double>("--cap") { Description = "The most that one user's evidence may weigh, as a part of the old prior's", HelpName = "SHARE", DefaultValueFactory = _ => 0.1 };
-        cap.Validators.Add(result => { if (!(result.GetValueOrDefault<double>() > 0)) result.AddError("--cap takes a number above 0"); });
         var least = new Option<int>("--least") { Description = "Users without whom nothing is published: a prior made of few says much of each", HelpName = "N", DefaultValueFactory = _ => 5 };
         var dryRun = new Option<bool>("--dry-run") { Description = "Publish nothing" };
         var refresh = new Command("refresh", "Make a new version of an app's prior from its users' heads, and make it live; heads that exist keep the version they began from") { app, cap, least, dryRun };
         refresh.SetAction((arguments, cancellation) => Failures.ReportAsync(async () =>
         {
+            if (arguments.GetValue(cap) <= 0) throw new ArgumentException("--cap takes a number above 0");
             await using var learning = await LearningHost.OpenAsync(arguments.GetRequiredValue(data));
             try
             {

@@ -16,6 +16,7 @@ ReplayCommand.Add(root, data, tenant);
 PriorCommand.Add(root, data, tenant);
 EvaluateCommand.Add(root, data, tenant);
 KeyCommand.Add(root, tenant);
+CommandLineNumbers.ReadStrictly(root);
 
 // The web host handles Ctrl-C itself, and drains; the command line's own handler would cut it short.
 return await root.Parse(args).InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = null });

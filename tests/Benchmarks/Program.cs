@@ -41,6 +41,7 @@ Command[] suites =
 var list = new Option<bool>("--list") { Description = "Name the suites and stop; so does giving none." };
 var root = new RootCommand("Measures Skiff beside what it is compared with, in one run on one machine.") { list, ChildServer.Command(), RangeServer.Command() };
 foreach (var suite in suites) root.Add(suite);
+Skiff.Serve.CommandLineNumbers.ReadStrictly(root);
 root.SetAction(_ =>
 {
     foreach (var suite in suites) Console.WriteLine($"{suite.Name,-12} {suite.Description}");
