@@ -3,7 +3,6 @@ using System.CommandLine;
 using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
-using Microsoft.AspNetCore.Http;
 using Skiff.Aws;
 using Skiff.Models;
 using Skiff.Serving;
@@ -109,18 +108,8 @@ public sealed record HeavySettings
     /// <summary>Nobody but us may call: either callers show who they are, or the network lets no others in.</summary>
     private void CheckUrls()
     {
-        foreach (var url in Urls.Split(';', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries))
+        foreach (var (url, address) in ListenAddresses.Parse(Urls))
         {
-            BindingAddress address;
-            try
-            {
-                address = BindingAddress.Parse(url);
-            }
-            catch (FormatException)
-            {
-                throw new SettingException($"--urls has '{url}': it takes addresses like http://127.0.0.1:8090, joined by semicolons");
-            }
-            if (address.Scheme != "http") throw new SettingException($"--urls has '{url}': it takes http addresses");
             if (Secrets is null && Keys.IsEmpty && !address.IsUnixPipe && !IsPrivate(address.Host))
             {
                 throw new SettingException($"refusing to listen on {url} without a secret: anybody could call. Set SKIFF_SECRET to what its callers have, or listen on 127.0.0.1 or the address of a private network");

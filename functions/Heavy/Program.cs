@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Net.Sockets;
 using Skiff;
 using Skiff.Heavy;
 using Skiff.Models;
@@ -28,7 +29,7 @@ root.SetAction(async (arguments, cancellation) =>
         await server.RunAsync(cancellation);
         return 0;
     }
-    catch (Exception e) when (e is SettingException or StoreException or IOException)
+    catch (Exception e) when (e is SettingException or StoreException or IOException or UnauthorizedAccessException or SocketException)
     {
         Console.Error.WriteLine($"skiff-heavy: {e.Message}");
         return 1;

@@ -1,5 +1,4 @@
 using System.Collections;
-using Microsoft.AspNetCore.Http;
 using Skiff.Aws;
 using Skiff.Personalization;
 using Skiff.Routing;
@@ -74,24 +73,9 @@ public sealed record Settings
 
     private Settings CheckUrls()
     {
-        var urls = Urls.Split(';', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
-        if (urls.Length == 0) throw new SettingException("--urls is empty: it takes addresses like http://127.0.0.1:8080, joined by semicolons");
-        foreach (var url in urls)
+        foreach (var (url, address) in ListenAddresses.Parse(Urls))
         {
-            BindingAddress address;
-            try
-            {
-                address = BindingAddress.Parse(url);
-            }
-            catch (Exception e) when (e is FormatException or ArgumentException)
-            {
-                throw new SettingException($"--urls has '{url}': it takes addresses like http://127.0.0.1:8080, joined by semicolons");
-            }
-            if (address.Scheme != "http") throw new SettingException($"--urls has '{url}': it takes http addresses; put a proxy in front for https");
-            if (address.Port is < 0 or > 65535) throw new SettingException($"--urls has '{url}': a port is a number from 0 to 65535");
-            if (address is { Port: 0, IsUnixPipe: false } && address.Host.Equals("localhost", StringComparison.OrdinalIgnoreCase)) throw new SettingException($"--urls has '{url}': for a free port (0) it takes 127.0.0.1 or [::1], not localhost");
-            if (address is { IsUnixPipe: false, PathBase.Length: > 0 }) throw new SettingException($"--urls has '{url}': it takes an address without a path");
-            if (Keys.IsEmpty && !IsLoopback(address))
+            if (Keys.IsEmpty && !(address.IsUnixPipe || (address.Host.Length > 0 && Gateway.IsLoopback(address.Host))))
             {
                 throw new SettingException(
                     $"refusing to listen on {url} without keys: anybody could call. Set SKIFF_API_KEYS (make an entry with 'skiff key new --tenant NAME --scope predict,feedback'), or listen on 127.0.0.1");
@@ -99,6 +83,4 @@ public sealed record Settings
         }
         return this;
     }
-
-    private static bool IsLoopback(BindingAddress address) => address.IsUnixPipe || (address.Host.Length > 0 && Gateway.IsLoopback(address.Host));
 }

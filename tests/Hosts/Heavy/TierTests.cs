@@ -123,6 +123,36 @@ public sealed class TierTests : IDisposable
         else Assert.Contains("SKIFF_SECRET", Assert.Throws<Serving.SettingException>(() => HeavySettings.Read(url, environment)).Message, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData("")]
+    [InlineData(" ; ")]
+    [InlineData("127.0.0.1:8099")]
+    [InlineData("https://127.0.0.1:8099")]
+    [InlineData("http://127.0.0.1:99999")]
+    [InlineData("http://127.0.0.1:8099/path")]
+    [InlineData("http://localhost:0")]
+    [InlineData("http://127.0.0.1:8099?x=1")]
+    [InlineData("http://127.0.0.1:")]
+    [InlineData("http://a b:8099")]
+    public void UrlsThatAreNone_AreRefused(string urls)
+    {
+        var refused = Assert.Throws<Serving.SettingException>(() => HeavySettings.Read(urls, new Dictionary<string, string?> { ["SKIFF_MODEL_STORE"] = "file:///models", ["SKIFF_SECRET"] = Secret }));
+
+        Assert.StartsWith("--urls ", refused.Message, StringComparison.Ordinal);
+        Assert.Contains("it takes ", refused.Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("http://127.0.0.1:99999")]
+    [InlineData("http://192.0.2.1:8099")] // documentation's: no machine has it
+    public async Task WhereItCannotListen_OneLineSaysSo(string urls)
+    {
+        var result = await SkiffProcess.RunHeavyAsync([("SKIFF_MODEL_STORE", $"file://{_folder["none"]}"), ("SKIFF_SECRET", Secret)], "--urls", urls);
+
+        Assert.Equal((1, ""), (result.ExitCode, result.Output));
+        Assert.StartsWith("skiff-heavy: ", Assert.Single(result.ErrorLines), StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task ReplicaThatLeaves_SaysSoAndStillAnswers_AndEnds()
     {

@@ -65,6 +65,9 @@ public sealed class SettingsTests
     [InlineData("http://127.0.0.1:99999")]
     [InlineData("http://127.0.0.1:8080/path")]
     [InlineData("http://localhost:0")]
+    [InlineData("http://127.0.0.1:8099?x=1")]
+    [InlineData("http://127.0.0.1:")]
+    [InlineData("http://a b:8099")]
     public void UrlsThatAreNone_AreRefused(string urls)
     {
         var refused = Assert.Throws<SettingException>(() => Read(urls));
