@@ -59,7 +59,8 @@ public sealed record ImplicitDocument
         AppDocument.Require(AfterS is >= Shortest and <= Longest, $"{field}.after_s' is {AfterS}: it takes {Shortest} to {Longest} seconds");
         AppDocument.Require(app.Head is not null || app.Ensemble?.Policy is not null, $"{field}' needs something that learns: a 'head', or an ensemble's 'policy'");
         AppDocument.Require((Label is null ? 0 : 1) + (Value is null ? 0 : 1) + (Answer is null ? 0 : 1) == 1, $"{field}' takes one of 'label', 'value' and 'answer': what silence means");
-        AppDocument.Require(Value is null || (app.Labels.Count == 0 && double.IsFinite(Value.Value)), $"{field}.value' is for apps without labels, and finite: this one takes 'label' or 'answer'");
+        AppDocument.Require(Value is null || app.Labels.Count == 0, $"{field}.value' is for apps without labels: this one takes 'label' or 'answer'");
+        AppDocument.Require(Value is not { } value || float.IsFinite((float)value), $"{field}.value' is {Value}: it takes a number that FP32 holds");
         AppDocument.Require(app.Labels.Count > 0 || Value is not null, $"{field}' takes 'value' in an app without labels");
         AppDocument.Require(Label is not { } label || (label >= 0 && label < app.Labels.Count), $"{field}.label' is {Label}: it takes the index of one of the {app.Labels.Count} labels");
         AppDocument.Require(Answer != ImplicitAnswer.Wrong || app.Labels.Count == 2, $"{field}.answer' is \"wrong\", which says what is right only where there are two labels; here are {app.Labels.Count}");

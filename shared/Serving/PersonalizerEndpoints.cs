@@ -147,7 +147,7 @@ public sealed class PersonalizerEndpoints(Gateway gateway, AppHost apps, Ranker 
     }
 
     /// <summary>The router leaves an escaped slash as it is, as a path's parts need it.</summary>
-    private static string EventOf(HttpContext http) => ((string)http.Request.RouteValues["event"]!).Replace("%2F", "/", StringComparison.OrdinalIgnoreCase);
+    private static string EventOf(HttpContext http) => RawPath.Part(http, 2);
 
     private delegate IReadOnlyList<SlotReward> RewardReader(ReadOnlySpan<byte> body);
 }

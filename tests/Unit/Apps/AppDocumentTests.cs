@@ -95,6 +95,7 @@ public sealed class AppDocumentTests
         Assert.Contains("two labels; here are 3", Refusal(WithSilence("""{"after_s":9,"answer":"wrong"}""").Replace("TWO", "\"labels\":[\"a\",\"b\",\"c\"]")));
         Assert.Contains("a 'head'", Refusal("""{"name":"a",INPUT,TWO,"cascade":[{"model":"m"}],"feedback":{"implicit":{"after_s":9,"label":1}}}"""));
         Assert.Contains("'rank.default_reward'", Refusal("""{"name":"a","rank":{},"feedback":{"implicit":{"after_s":9,"value":1}}}"""));
+        Assert.Contains("FP32", Refusal("""{"name":"a",INPUT,"head":{"features":"f","kind":"regression"},"feedback":{"implicit":{"after_s":9,"value":1e300}}}"""));
         Assert.Contains("takes 'value'", Refusal("""{"name":"a",INPUT,"head":{"features":"f","kind":"regression"},"feedback":{"implicit":{"after_s":9,"answer":"right"}}}"""));
         Assert.Equal((null, 2.5), Parse("""{"name":"a",INPUT,"head":{"features":"f","kind":"regression"},"feedback":{"implicit":{"after_s":9,"value":2.5}}}""").Feedback!.Implicit!.Of(-1));
 
