@@ -131,6 +131,7 @@ internal static class SimulateCommand
 
     private static TraceArrivals ReadTrace(string path)
     {
+        if (Directory.Exists(path)) throw new FormatException($"'{path}' is a folder; --trace takes a file");
         if (!File.Exists(path)) throw new FormatException($"there is no file '{path}'");
         using var text = File.OpenText(path);
         try

@@ -5,7 +5,11 @@ namespace Skiff.Planning.Simulation;
 
 /// <summary>A request comes.</summary>
 /// <param name="Time">Seconds.</param>
-public readonly record struct Arrival(double Time, int User, int Model);
+public readonly record struct Arrival(double Time, int User, int Model)
+{
+    /// <summary>Times are at most so far from 0: 1,600 years, which clocks can still tell.</summary>
+    public const double MostSeconds = 5e10;
+}
 
 /// <summary>Requests in the order of their times, as often as one likes: each policy gets the same.</summary>
 public abstract class Arrivals
@@ -28,6 +32,8 @@ public abstract class Arrivals
 /// <summary>Poisson arrivals whose rate swings with the day; users and models by Zipf's law, the first the most frequent. The same seed gives the same requests.</summary>
 public sealed class GeneratedArrivals : Arrivals
 {
+    private const double MostSeconds = 1e10;
+
     private readonly long _count;
     private readonly double _rate, _swing, _day;
     private readonly ulong _seed;
@@ -40,9 +46,10 @@ public sealed class GeneratedArrivals : Arrivals
     public GeneratedArrivals(long count, double rate, int users, double userSkew, int models, double modelSkew, double swing, double day, ulong seed)
     {
         if (count is < 1 or > 1_000_000_000) throw new ArgumentException("requests are from 1 to 1,000,000,000");
-        if (!(rate > 0 && double.IsFinite(rate))) throw new ArgumentException("the rate is above 0 requests a second");
+        if (!(rate is > 0 and <= 1e7)) throw new ArgumentException("the rate is above 0 and at most 10,000,000 requests a second");
+        if (!(count / rate <= MostSeconds)) throw new ArgumentException("the rate is so low that all requests would take more than 10,000,000,000 seconds");
         if (swing is not (>= 0 and <= 1)) throw new ArgumentException("the swing is from 0 to 1");
-        if (!(day > 0 && double.IsFinite(day))) throw new ArgumentException("the day is above 0 seconds");
+        if (!(day is >= 1e-3 and <= 1e9)) throw new ArgumentException("the day is from 0.001 to 1,000,000,000 seconds");
         (_count, _rate, _swing, _day, _seed) = (count, rate, swing, day, seed);
         (_users, _models) = (new Zipf(users, userSkew), new Zipf(models, modelSkew));
     }
@@ -56,18 +63,49 @@ public sealed class GeneratedArrivals : Arrivals
     public override IEnumerable<Arrival> Read()
     {
         var random = new SeededRandom(_seed);
-        var time = 0.0;
+        var (time, days, moment, angle) = (0.0, 0L, 0.0, 0.0);
         for (var i = 0L; i < _count; i++)
         {
-            // Thinning (Lewis, Shedler 1979): candidates at the highest rate, kept by the rate of their moment.
-            do time -= Math.Log(1 - random.NextDouble()) / (_rate * (1 + _swing));
-            while (_swing > 0 && random.NextDouble() * (1 + _swing) > 1 - _swing * Math.Cos(2 * Math.PI * time / _day));
+            var steady = -Math.Log(1 - random.NextDouble()) / _rate;
+            if (_swing == 0)
+            {
+                time += steady;
+            }
+            else
+            {
+                // In a time that runs as fast as requests come they are a steady stream (Çınlar 1975); its angle back to the day's is Kepler's equation. Unlike thinning this takes as long whatever the rates.
+                moment += Math.Tau / _day * steady;
+                var whole = Math.Floor(moment / Math.Tau);
+                (days, moment, angle) = (days + (long)whole, moment - whole * Math.Tau, whole > 0 ? 0 : angle);
+                angle = Kepler(moment, _swing, angle);
+                time = _day * (days + angle / Math.Tau);
+            }
             yield return new Arrival(time, _users.Next(ref random), _models.Next(ref random));
         }
     }
+
+    /// <summary>The x from 0 to 2π with x − e sin x = m, by Newton's steps where they stay between the bounds that are known, by halving where not.</summary>
+    /// <param name="e">From 0 to 1.</param>
+    /// <param name="from">Where to look first; not above x.</param>
+    internal static double Kepler(double m, double e, double from)
+    {
+        var (low, high, x) = (from, Math.Min(Math.Tau, m + e), from);
+        for (var step = 0; step < 100; step++)
+        {
+            var (sin, cos) = Math.SinCos(x);
+            var over = x - e * sin - m;
+            if (over <= 0) low = x;
+            else high = x;
+            var next = x - over / (1 - e * cos);
+            if (!(next > low && next < high)) next = low + (high - low) / 2;
+            if (Math.Abs(next - x) <= 1e-15 * high) return next;
+            x = next;
+        }
+        return x;
+    }
 }
 
-/// <summary>Requests as they were: CSV, one a line, <c>time,user,model</c>, time in seconds and never falling; the model may be missing. A first line of words is a heading.</summary>
+/// <summary>Requests as they were: CSV, one a line, <c>time,user,model</c>, time in seconds and never falling; the model may be missing. A first line whose first column is a word is a heading.</summary>
 public sealed class TraceArrivals : Arrivals
 {
     private readonly Arrival[] _arrivals;
@@ -91,15 +129,19 @@ public sealed class TraceArrivals : Arrivals
         {
             if (string.IsNullOrWhiteSpace(row)) continue;
             var cells = row.Split(',', StringSplitOptions.TrimEntries);
-            if (!double.TryParse(cells[0], NumberStyles.Float, CultureInfo.InvariantCulture, out var time) || !double.IsFinite(time))
+            if (cells.Length is < 2 or > 3) throw new FormatException($"line {line}: '{row}' is no request; it takes time,user or time,user,model");
+            if (!double.TryParse(cells[0], NumberStyles.Float, CultureInfo.InvariantCulture, out var time))
             {
-                if (line == 1) continue;
-                throw new FormatException($"line {line}: '{cells[0]}' is no time in seconds");
+                // Words above the columns; what begins like a number was meant for one.
+                if (line == 1 && cells[0] is [not ('+' or '-' or '.' or (>= '0' and <= '9')), ..]) continue;
+                throw NoTime();
             }
-            if (cells.Length is < 2 or > 3) throw new FormatException($"line {line}: it takes time,user or time,user,model");
+            if (!(Math.Abs(time) <= Arrival.MostSeconds)) throw NoTime();
             if (time < last) throw new FormatException(string.Create(CultureInfo.InvariantCulture, $"line {line}: time {time} comes after {last}"));
             last = time;
             arrivals.Add(new Arrival(time, Number(users, cells[1]), Number(models, cells.Length == 3 ? cells[2] : "")));
+
+            FormatException NoTime() => new($"line {line}: '{cells[0]}' is no time; it takes seconds like 12.5, from -50,000,000,000 to 50,000,000,000");
         }
         return arrivals.Count > 0 ? new TraceArrivals([.. arrivals], [.. users.Keys], [.. models.Keys]) : throw new FormatException("there is no request");
 

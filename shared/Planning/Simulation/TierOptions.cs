@@ -32,6 +32,7 @@ public enum ServiceTime
 public sealed record TierOptions
 {
     public const int MostInstances = 65_535;
+    private const double MostSeconds = 86_400;
 
     public int Instances { get; init; } = 8;
     public Placement Placement { get; init; } = Placement.Bounded;
@@ -80,8 +81,8 @@ public sealed record TierOptions
         Require(Instances is >= 1 and <= MostInstances, $"instances are from 1 to {MostInstances:N0}");
         Require(Slack > 0, "slack is above 0");
         Require(Concurrency is >= 1 and <= 10_000, "concurrency is from 1 to 10,000");
-        Require(Service > 0 && double.IsFinite(Service), "service time is above 0");
-        Require(Miss >= 0 && Load >= 0 && ColdStart >= 0 && double.IsFinite(Miss + Load + ColdStart), "times of misses, loads and cold starts are at least 0");
+        Require(Service is > 0 and <= MostSeconds, "service time is above 0 and at most a day");
+        Require(Miss is >= 0 and <= MostSeconds && Load is >= 0 and <= MostSeconds && ColdStart is >= 0 and <= MostSeconds, "times of misses, loads and cold starts are from 0 to a day");
         Require(KeepAlive >= 0, "keep-alive is at least 0");
         Require(Provisioned >= 0 && Provisioned <= Instances, "provisioned instances are from 0 to all");
         Require(CachedUsers is >= 0 and <= 1 << 24, "cached users are from 0 to 16,777,216");

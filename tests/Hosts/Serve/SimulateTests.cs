@@ -43,10 +43,15 @@ public sealed class SimulateTests : IDisposable
         foreach (var (says, command) in new (string, string[])[]
         {
             ("front tier: instances are from 1 to 65,535", ["simulate", "--instances", "0"]),
+            ("front tier: service time is above 0 and at most a day", ["simulate", "--service", "1e300"]),
             ("the rate is above 0", ["simulate", "--rate", "0"]),
+            ("the rate is so low", ["simulate", "--rate", "1e-9"]),
             ("users and models are from 1", ["simulate", "--users", "0"]),
             ("there is no file", ["simulate", "--trace", _folder["none.csv"]]),
-            ("bad.csv: line 2: 'soon' is no time in seconds", ["simulate", "--trace", _folder["bad.csv"]]),
+            ("bad.csv: line 2: 'soon' is no time; it takes seconds", ["simulate", "--trace", _folder["bad.csv"]]),
+            ("is a folder; --trace takes a file", ["simulate", "--trace", _folder.Path]),
+            ("the day is from 0.001 to 1,000,000,000 seconds", ["simulate", "--swing", "1", "--day", "1e12"]),
+            ("the rate is above 0 and at most 10,000,000", ["simulate", "--rate", "1e15", "--swing", "1", "--requests", "10"]),
             ("--heavy is at least 0", ["simulate", "--heavy", "-1"]),
             ("the share of requests that go on is from 0 to 1", ["simulate", "--heavy", "1", "--escalate", "2"]),
             ("the rate is above 0", ["plan", "--rate", "-1"]),

@@ -110,10 +110,18 @@ public sealed class SimulatorTests
     [Theory]
     [InlineData("1,a\n0,b\n", "line 2: time 0 comes after 1")]
     [InlineData("0,a\nx,b\n", "line 2: 'x' is no time")]
-    [InlineData("0\n", "line 1: it takes")]
-    [InlineData("0,a,b,c\n", "line 1: it takes")]
+    [InlineData("0\n", "line 1: '0' is no request; it takes time,user")]
+    [InlineData("0,a,b,c\n", "line 1: '0,a,b,c' is no request; it takes time,user")]
+    [InlineData("1;a\n2,a\n", "line 1: '1;a' is no request; it takes time,user")]
+    [InlineData("1 s,a\n2,a\n", "line 1: '1 s' is no time; it takes seconds")]
+    [InlineData("nan,a\n2,a\n", "line 1: 'nan' is no time; it takes seconds")]
+    [InlineData("1e400,a\n2,a\n", "line 1: '1e400' is no time; it takes seconds")]
+    [InlineData("-x,a\n2,a\n", "line 1: '-x' is no time; it takes seconds")]
+    [InlineData(",a\n2,a\n", "line 1: '' is no time; it takes seconds")]
+    [InlineData("1700000000000,a\n", "line 1: '1700000000000' is no time; it takes seconds")]
+    [InlineData("\ntime,user\n2,a\n", "line 2: 'time' is no time; it takes seconds")]
     [InlineData("", "there is no request")]
-    [InlineData("NaN,a\nInfinity,b", "line 2: 'Infinity' is no time")]
+    [InlineData("time,user\nInfinity,b", "line 2: 'Infinity' is no time")]
     public void TraceThatIsNone_IsRefusedByItsLine(string text, string says) =>
         Assert.StartsWith(says, Assert.Throws<FormatException>(() => TraceArrivals.Parse(new StringReader(text))).Message);
 
@@ -125,6 +133,36 @@ public sealed class SimulatorTests
         var harmonic = Enumerable.Range(1, 100).Sum(i => 1.0 / i);
 
         for (var i = 0; i < 100; i++) Assert.Equal(200_000 / harmonic / (i + 1), counts[i], 6 * Math.Sqrt(200_000 / harmonic / (i + 1)));
+    }
+
+    [Fact]
+    public void Kepler_IsSolvedEverywhere() => Prop.ForAll(
+        Gen.Zip(Gen.Choose(0, 1_000_000), Gen.Choose(0, 1000)).ToArbitrary(), pair =>
+        {
+            var (x, e) = (Math.Tau * Math.Pow(pair.Item1 / 1e6, 2), pair.Item2 / 1000.0);
+            var m = x - e * Math.Sin(x);
+            var found = GeneratedArrivals.Kepler(m, e, 0);
+            Assert.Equal(m, found - e * Math.Sin(found), 1e-13);
+            Assert.InRange(GeneratedArrivals.Kepler(m, e, found / 2), found - 1e-4, found + 1e-4);
+        }).QuickCheckThrowOnFailure();
+
+    [Theory]
+    [InlineData(1e7, 1e9)]
+    [InlineData(1e7, 1e-3)]
+    [InlineData(1e-3, 1e9)]
+    [InlineData(1e-3, 1e-3)]
+    public void Swing_AtTheEndsOfItsRange_ComesInOrder_AsOftenAsTheRateSays(double rate, double day)
+    {
+        var last = 0.0;
+        foreach (var arrival in new GeneratedArrivals(20_000, rate, 10, 1, 1, 1, 1, day, 5).Read())
+        {
+            Assert.True(arrival.Time >= last);
+            last = arrival.Time;
+        }
+        // Over [0, t] come rate (t − day / 2π sin(2π t / day)) on average.
+        var angle = Math.Tau * (last / day % 1);
+        var expected = last < day && angle < 1e-3 ? rate * day / Math.Tau * angle * angle * angle / 6 : rate * (last - day / Math.Tau * Math.Sin(angle));
+        Assert.Equal(20_000, expected, 600.0);
     }
 
     [Fact]
