@@ -77,6 +77,9 @@ public sealed class ReplicaClient(Router router, HttpMessageInvoker http, Caller
 
     private const int MostLooks = 8;
 
+    /// <summary>So many times as long is waited for the second one: that it is late too may be the load, which more requests would add to.</summary>
+    private const int Patience = 4;
+
     private static readonly TimeSpan CopyPatience = TimeSpan.FromSeconds(10);
 
     /// <summary>What a caller has left, by that header; null for as long as it takes.</summary>
@@ -180,7 +183,7 @@ public sealed class ReplicaClient(Router router, HttpMessageInvoker http, Caller
         if (mayHedge && router.HedgeDelay(request.Model) is { } delay)
         {
             using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
-            var late = Task.Delay(delay, time, stop.Token);
+            var late = Task.Delay(running.Count == 1 ? delay : Patience * delay, time, stop.Token);
             if (await Task.WhenAny(first, late) == late)
             {
                 cancellation.ThrowIfCancellationRequested();
