@@ -1,7 +1,7 @@
 namespace Skiff.Routing;
 
 /// <summary>
-/// Whether a replica is asked at all. Closed: it is. Open, after failures in a row or when it is late too often: it isn't, until a pause is over. Then one request at a time is a trial: it closes the circuit or opens it
+/// Whether a replica is asked at all. Closed: it is. Open, after failures in a row, many refusals in a row, or when it is late too often: it isn't, until a pause is over. Then one request at a time is a trial: it closes the circuit or opens it
 /// for twice as long as the trial before. Where it was opened for being slow, the trials are copies of requests that another answers, where there can be such (nobody waits for them), and most must be in time for a while: one may be by luck. A replica that was
 /// gone and is back is slow until it has warmed up. Times are <see cref="TimeProvider.GetTimestamp"/>'s, handed in.
 /// </summary>

@@ -343,7 +343,7 @@ public enum Outcome
     /// <summary>The deadline came first.</summary>
     Overdue,
 
-    /// <summary>It refused for now, being full: no reason to think that it is broken.</summary>
+    /// <summary>It refused for now, being full: no reason to think that it is broken, unless it refuses everything.</summary>
     Refused,
 
     /// <summary>Nobody waits for it any more.</summary>

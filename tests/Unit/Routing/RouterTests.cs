@@ -137,7 +137,7 @@ public sealed class RouterTests
     }
 
     [Fact]
-    public void Failures_OpenACircuitOnlyInARow_AndRefusalsNever()
+    public void Failures_OpenACircuitOnlyInARow_AndAFewRefusalsDoNot()
     {
         var router = Some(1);
         foreach (var outcome in new[] { Outcome.Failed, Outcome.Failed, Outcome.Answered, Outcome.Failed, Outcome.Failed, Outcome.Refused, Outcome.Refused, Outcome.Abandoned })
